@@ -1,0 +1,1 @@
+"""The core: agent registry, threads, runs, the event log and dispatch, behind gRPC."""

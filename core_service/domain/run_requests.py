@@ -1,0 +1,152 @@
+"""What a request to create a run must look like; everything is checked before anything happens.
+
+The result is normalised: JSON texts are compact, ids of the core's own are set, what only the core may set is cleared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+
+from core_service.domain.errors import InvalidArgument, InvalidOutput, NotServed
+from core_service.domain.ids import new_id
+from core_service.domain.json_text import compact
+from penstock.v1.message_pb2 import Message, Part, Role
+from penstock.v1.run_pb2 import DisconnectPolicy, RunOptions
+from penstock.v1.run_service_pb2 import CreateRunRequest
+
+MAX_REQUEST_BYTES = 1 << 20
+MAX_MESSAGES = 1_000
+MAX_LABELS = 64
+MAX_ORIGIN_BYTES = 16 << 10
+
+_THREAD_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+# What the contract has and this version does not do. Refused, because ignoring a limit that somebody set is worse.
+_NOT_SERVED = ("run_timeout", "start_time", "max_steps", "token_budget", "webhook_url")
+
+
+def check_request_id(request_id: str) -> None:
+    """Refuse a request id that is not up to 128 printable ASCII characters without blanks. Empty is none."""
+    if request_id and not _REQUEST_ID.fullmatch(request_id):
+        raise InvalidArgument(
+            "request_id must be 1 to 128 printable ASCII characters without blanks.", field="request_id"
+        )
+
+
+def check_thread_id(thread_id: str) -> None:
+    """Refuse a thread id that a client may not choose. Empty is none."""
+    if thread_id and not _THREAD_ID.fullmatch(thread_id):
+        raise InvalidArgument(
+            "thread_id must be 1 to 128 of letters, digits, '.', '_', ':' and '-', and begin with a letter or digit.",
+            field="thread_id",
+        )
+
+
+def check_labels(labels: Mapping[str, str]) -> None:
+    """Refuse metadata that is too large or holds a NUL."""
+    if len(labels) > MAX_LABELS:
+        raise InvalidArgument(f"metadata may have {MAX_LABELS} entries, not {len(labels)}.", field="metadata")
+    for key, value in labels.items():
+        if not 0 < len(key) <= 64 or len(value) > 1_024 or "\0" in key or "\0" in value:
+            raise InvalidArgument(
+                "metadata has keys of 1 to 64 and values of up to 1,024 characters, without NUL.", field="metadata"
+            )
+
+
+def fingerprint(request: CreateRunRequest, *, tenant: str) -> bytes:
+    """Return what tells two requests with the same request id apart: a hash of everything but that id."""
+    bare = CreateRunRequest()
+    bare.CopyFrom(request)
+    bare.request_id = ""
+    return hashlib.sha256(tenant.encode() + b"\0" + bare.SerializeToString(deterministic=True)).digest()
+
+
+def check_create(request: CreateRunRequest) -> None:
+    """Refuse a malformed request to create a run. Its input is checked by `new_messages`."""
+    if (size := request.ByteSize()) > MAX_REQUEST_BYTES:
+        raise InvalidArgument(f"The request has {size:,} bytes; {MAX_REQUEST_BYTES:,} are allowed.", field="input")
+    check_request_id(request.request_id)
+    check_thread_id(request.thread_id)
+    check_labels(request.metadata)
+    if len(request.origin_json.encode()) > MAX_ORIGIN_BYTES:
+        raise InvalidArgument("origin_json may have 16 KiB.", field="origin_json")
+    if not request.input:
+        raise InvalidArgument("input must hold at least one message.", field="input")
+    if len(request.input) > MAX_MESSAGES:
+        raise InvalidArgument(f"input may hold {MAX_MESSAGES:,} messages.", field="input")
+
+
+def normalised_options(options: RunOptions) -> RunOptions:
+    """Return the options with compact JSON. Refuses values out of range and what is not served yet."""
+    for field, _ in options.ListFields():
+        if field.name in _NOT_SERVED:
+            name = f"options.{field.name}"
+            raise NotServed(f"This version of the core does not serve {name} yet.", field=name)
+    if options.on_disconnect == DisconnectPolicy.DISCONNECT_POLICY_CANCEL:
+        raise NotServed("This version of the core does not serve on_disconnect = cancel yet.", field="options")
+    if not -100 <= options.priority <= 100:
+        raise InvalidArgument("options.priority must lie between -100 and 100.", field="options.priority")
+    if not 0 <= options.max_attempts <= 100:
+        raise InvalidArgument("options.max_attempts must lie between 0 and 100.", field="options.max_attempts")
+    if options.queue_timeout.ToNanoseconds() < 0:
+        raise InvalidArgument("options.queue_timeout must not be negative.", field="options.queue_timeout")
+    normal = RunOptions()
+    normal.CopyFrom(options)
+    normal.agent_options_json = _json(options.agent_options_json, "options.agent_options_json")
+    names = [tool.name for tool in normal.tools]
+    if not all(names) or len(set(names)) != len(names):
+        raise InvalidArgument("options.tools must have names, each once.", field="options.tools")
+    for tool in normal.tools:
+        tool.schema_json = _json(tool.schema_json, f"options.tools[{tool.name}].schema_json")
+    return normal
+
+
+def new_messages(input: Sequence[Message], *, run_id: str, now: int) -> list[Message]:
+    """Return the input with ids and times of the core's own and compact JSON. Refuses malformed messages."""
+    messages = []
+    for index, given in enumerate(input):
+        where = f"input[{index}]"
+        if given.role not in (Role.ROLE_USER, Role.ROLE_ASSISTANT, Role.ROLE_TOOL, Role.ROLE_SYSTEM):
+            raise InvalidArgument(f"{where}.role must be user, assistant, tool or system.", field=f"{where}.role")
+        if not given.parts:
+            raise InvalidArgument(f"{where} has no parts.", field=f"{where}.parts")
+        if len(given.client_id) > 256 or "\0" in given.client_id:
+            raise InvalidArgument(f"{where}.client_id may have 256 characters.", field=f"{where}.client_id")
+        message = Message(id=new_id("msg"), role=given.role, client_id=given.client_id, run_id=run_id)
+        message.create_time.FromMicroseconds(now)
+        message.metadata_json = _json(given.metadata_json, f"{where}.metadata_json")
+        message.parts.extend(_part(part, f"{where}.parts[{i}]") for i, part in enumerate(given.parts))
+        messages.append(message)
+    return messages
+
+
+def _part(given: Part, where: str) -> Part:
+    part = Part()
+    part.CopyFrom(given)
+    part.ClearField("ordinal")
+    part.ClearField("completion")
+    part.provider_json = _json(given.provider_json, f"{where}.provider_json")
+    match given.WhichOneof("content"):
+        case "tool_call":
+            part.tool_call.arguments_json = _json(given.tool_call.arguments_json or "{}", f"{where}.arguments_json")
+        case "tool_result":
+            part.tool_result.output_json = _json(given.tool_result.output_json, f"{where}.output_json")
+        case "data":
+            part.data.value_json = _json(given.data.value_json, f"{where}.value_json")
+        case "file" if given.file.WhichOneof("source") is None:
+            raise InvalidArgument(f"{where} is a file without url, data or file_id.", field=where)
+        case None:
+            raise InvalidArgument(f"{where} has no content.", field=where)
+    return part
+
+
+def _json(text: str, where: str) -> str:
+    if not text:
+        return ""
+    try:
+        return compact(text)
+    except (InvalidOutput, ValueError) as error:
+        raise InvalidArgument(f"{where} is not JSON: {error}", field=where) from error
