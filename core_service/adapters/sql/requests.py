@@ -1,0 +1,74 @@
+"""Repeated requests: one change per key (ENGINE.md, H), in the transaction of the change itself."""
+
+from __future__ import annotations
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
+
+from core_service.adapters.sql.rows import MICROS
+from core_service.adapters.sql.schema import idempotency
+from core_service.adapters.sql.statements import all_given, count, integer, now, text
+from core_service.adapters.sql.transaction import Transaction, check_text
+from core_service.domain.errors import IdempotencyMismatch
+from core_service.ports import RequestKey
+
+_columns = idempotency.c
+_IS_KEY = (
+    _columns.tenant == text("tenant"),
+    _columns.operation == text("operation"),
+    _columns.key == text("key"),
+)
+
+# An expired row counts as absent: it is written over. PostgreSQL lets a second insert wait for the first one's commit.
+_FRESH = {"expires": now() + integer("lifetime")}
+_CLAIM = insert(idempotency).values(
+    all_given(_columns.tenant, _columns.operation, _columns.key, _columns.fingerprint, _columns.resource_id) | _FRESH
+)
+CLAIM = _CLAIM.on_conflict_do_update(
+    index_elements=[_columns.tenant, _columns.operation, _columns.key],
+    set_={
+        "fingerprint": _CLAIM.excluded.fingerprint,
+        "resource_id": _CLAIM.excluded.resource_id,
+        "expires": _CLAIM.excluded.expires,
+    },
+    where=_columns.expires <= now(),
+).returning(_columns.resource_id)
+KNOWN = select(_columns.fingerprint, _columns.resource_id).where(*_IS_KEY)
+
+_EXPIRED = select(_columns.expires).where(_columns.expires <= now()).order_by(_columns.expires).limit(count("limit"))
+SWEEP = delete(idempotency).where(_columns.expires.in_(_EXPIRED), _columns.expires <= now())
+
+
+def claim(
+    transaction: Transaction, tenant: str, request: RequestKey | None, resource_id: str, *, lifetime: float
+) -> str | None:
+    """Note that this request makes `resource_id`; None: go on. Returns what an earlier call of the request made.
+
+    Refuses with IdempotencyMismatch.
+    """
+    if request is None:
+        return None
+    check_text("request_id", request.key)
+    fresh = transaction.row(
+        CLAIM,
+        tenant=tenant,
+        operation=request.operation,
+        key=request.key,
+        fingerprint=request.fingerprint,
+        resource_id=resource_id,
+        lifetime=int(lifetime * MICROS),
+    )
+    if fresh is not None:
+        return None
+    fingerprint, made = transaction.one(KNOWN, tenant=tenant, operation=request.operation, key=request.key)
+    if bytes(fingerprint) != request.fingerprint:
+        raise IdempotencyMismatch(
+            "This request id was used before with another body. Use a new one for a new request.",
+            request_id=request.key,
+        )
+    return str(made)
+
+
+def sweep(transaction: Transaction, *, limit: int) -> None:
+    """Delete expired rows, oldest first, about `limit` of them."""
+    transaction.do(SWEEP, limit=limit)

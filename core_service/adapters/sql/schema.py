@@ -1,0 +1,240 @@
+"""The tables (ENGINE.md, Tables). Statements are written against them; the database gets them from `migrations/`.
+
+Instants are microseconds since 1970 UTC. Protos are stored as bytes: a `body` is written once and never changed, what
+changes has a column of its own.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    and_,
+    false,
+    literal_column,
+    true,
+)
+from sqlalchemy.sql.elements import ColumnElement
+
+from core_service.domain import runs as states
+
+metadata = MetaData()
+
+Id = Text().with_variant(Text(collation="C"), "postgresql")
+"""Ids sort by bytes on both databases, as in Python: keyset paging and the lock order rely on it."""
+
+Instant = BigInteger()
+Serial = BigInteger().with_variant(Integer(), "sqlite")
+"""On SQLite the type of a rowid has to be spelled INTEGER."""
+
+cores = Table(
+    "cores",
+    metadata,
+    Column("core_id", Id, primary_key=True),
+    Column("address", Text, nullable=False),
+    Column("started", Instant, nullable=False),
+    Column("lease_until", Instant, nullable=False),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("tenant", Id, primary_key=True),
+    Column("agent_id", Id, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("created", Instant, nullable=False),
+    Column("updated", Instant, nullable=False),
+)
+
+threads = Table(
+    "threads",
+    metadata,
+    Column("tenant", Id, primary_key=True),
+    Column("thread_id", Id, primary_key=True),
+    Column("body", LargeBinary, nullable=False),
+    Column("queue_seq", BigInteger, nullable=False),
+    Column("message_count", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("state_version", Integer, nullable=False),
+    Column("created", Instant, nullable=False),
+    Column("updated", Instant, nullable=False),
+    Index("threads_by_time", "tenant", "created", "thread_id"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", Id, primary_key=True),
+    Column("tenant", Id, nullable=False),
+    Column("thread_id", Id, nullable=False),
+    Column("agent_id", Id, nullable=False),
+    Column("agent_version", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("reason", SmallInteger, nullable=False),
+    Column("holds_thread", Boolean, nullable=False),
+    Column("queue_pos", BigInteger, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("available_time", Instant, nullable=False),
+    Column("start_by", Instant),
+    Column("attempt", Integer, nullable=False),
+    Column("leg", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("lost_workers", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("cancel_reason", SmallInteger),
+    Column("cancel_time", Instant),
+    Column("created", Instant, nullable=False),
+    Column("started", Instant),
+    Column("ended", Instant),
+    Column("end_body", LargeBinary),
+    Column("folded", Boolean, nullable=False),
+)
+
+
+def state_is(*which: int) -> ColumnElement[bool]:
+    """Return the condition that a run is in one of these states, as literals: a partial index needs to see them."""
+    values: list[ColumnElement[int]] = [literal_column(str(int(state))) for state in which]
+    return runs.c.state == values[0] if len(values) == 1 else runs.c.state.in_(values)
+
+
+IS_HOLDER = runs.c.holds_thread == true()
+IS_QUEUED_HEAD = and_(state_is(states.QUEUED), IS_HOLDER)
+IS_WAITING_TURN = and_(state_is(states.QUEUED), runs.c.holds_thread == false())
+IS_TO_FOLD = and_(runs.c.ended.is_not(None), runs.c.folded == false())
+
+
+def _partial(name: str, *columns: Column[int] | Column[str] | ColumnElement[int], where: ColumnElement[bool]) -> None:
+    Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
+Index("runs_holder", runs.c.tenant, runs.c.thread_id, unique=True, sqlite_where=IS_HOLDER, postgresql_where=IS_HOLDER)
+_partial(
+    "runs_to_claim",
+    runs.c.agent_id,
+    runs.c.tenant,
+    runs.c.priority.desc(),
+    runs.c.created,
+    runs.c.run_id,
+    where=IS_QUEUED_HEAD,
+)
+_partial("runs_to_claim_by_age", runs.c.agent_id, runs.c.tenant, runs.c.created, runs.c.run_id, where=IS_QUEUED_HEAD)
+_partial("runs_overdue", runs.c.start_by, where=and_(IS_QUEUED_HEAD, runs.c.start_by.is_not(None)))
+_partial("runs_waiting_turn", runs.c.tenant, runs.c.thread_id, runs.c.queue_pos, where=IS_WAITING_TURN)
+_partial("runs_to_fold", runs.c.ended, where=IS_TO_FOLD)
+Index("runs_by_time", runs.c.tenant, runs.c.created, runs.c.run_id)
+Index("runs_of_thread", runs.c.tenant, runs.c.thread_id, runs.c.created, runs.c.run_id)
+Index("runs_of_agent", runs.c.tenant, runs.c.agent_id, runs.c.created, runs.c.run_id)
+
+# Narrow, and no index on what an append changes: PostgreSQL then updates in place (HOT), with room in every page.
+heads = Table(
+    "heads",
+    metadata,
+    Column("run_id", Id, primary_key=True),
+    Column("tenant", Id, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("last_seq", Integer, nullable=False),
+    Column("acked", Integer, nullable=False),
+    Column("oldest_seq", Integer, nullable=False),
+    Column("owner", Id),
+    Column("session", Id),
+    Column("grace_until", Instant),
+    Index("heads_of_owner", "owner"),
+    Index("heads_of_session", "session"),
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 50},
+)
+
+# Rows lie in the order of their append, never clustered by run: a commit of many runs writes few pages.
+segments = Table(
+    "segments",
+    metadata,
+    Column("id", Serial, Identity(), primary_key=True),
+    Column("tenant", Id, nullable=False),
+    Column("run_id", Id, nullable=False),
+    Column("first_seq", Integer, nullable=False),
+    Column("last_seq", Integer, nullable=False),
+    Column("codec", SmallInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Index("segments_of_run", "run_id", "last_seq", unique=True),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("tenant", Id, nullable=False),
+    Column("thread_id", Id, nullable=False),
+    Column("pos", BigInteger, nullable=False),
+    Column("message_id", Id, nullable=False),
+    Column("run_id", Id, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("is_input", Boolean, nullable=False),
+    Column("hidden", Boolean, nullable=False),
+    PrimaryKeyConstraint("tenant", "thread_id", "pos"),
+    Index("messages_by_id", "message_id", unique=True),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("tenant", Id, primary_key=True),
+    Column("operation", Id, primary_key=True),
+    Column("key", Id, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("resource_id", Id, nullable=False),
+    Column("expires", Instant, nullable=False),
+    Index("idempotency_by_expiry", "expires"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("run_id", Id, primary_key=True),
+    Column("step_key", Id, primary_key=True),
+    Column("tenant", Id, nullable=False),
+    Column("parent_key", Id, nullable=False),
+    Column("started_seq", Integer, nullable=False),
+    Column("ended_seq", Integer),
+    Column("state", SmallInteger, nullable=False),
+    Column("args_hash", LargeBinary, nullable=False),
+    Column("result", Text),
+)
+
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("input_id", Id, primary_key=True),
+    Column("tenant", Id, nullable=False),
+    Column("run_id", Id, nullable=False),
+    Column("ask_key", Id, nullable=False),
+    Column("outcome", SmallInteger, nullable=False),
+    Column("request", LargeBinary, nullable=False),
+    Column("answer", Text),
+    Column("answered_by", Text),
+    Column("expires", Instant),
+    Column("resolved_seq", Integer),
+    Index("inputs_of_run", "run_id", "ask_key", unique=True),
+)
+IS_OPEN = inputs.c.outcome == literal_column("0")
+_partial("inputs_open", inputs.c.tenant, inputs.c.expires, where=IS_OPEN)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("run_id", Id, primary_key=True),
+    Column("pos", Integer, primary_key=True),
+    Column("tenant", Id, nullable=False),
+    Column("message", LargeBinary, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("read_no", Integer),
+)

@@ -1,0 +1,419 @@
+"""What the engine needs from the world: a store, a bus and a clock. The docstrings are the contract of every adapter.
+
+Conventions: instants are integers, microseconds since 1970 UTC; durations are seconds (float). Every row belongs to a
+tenant. Every method that writes is one transaction: it happens whole or not at all. All of them may raise
+`StoreUnavailable` or `StoreFull`; then nothing is known to have happened, and the same call may be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from penstock.v1.agent_pb2 import Agent
+from penstock.v1.message_pb2 import Message
+from penstock.v1.run_pb2 import BusyPolicy, EndReason, Run, RunState
+from penstock.v1.thread_pb2 import Thread
+
+
+class Clock(Protocol):
+    """Time. Tests move it by hand."""
+
+    def now(self) -> int:
+        """Return the time of day in microseconds since 1970 UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after `seconds`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """A doorbell: it says that something may have changed, and carries no data."""
+
+    topic: str
+    """`run` (events were appended), `work` (a run of an agent waits) or `signal` (a cancel or an answer waits)."""
+    key: str
+    """The run, or for `work` the agent."""
+
+
+class Bus(Protocol):
+    """Doorbells between cores. A lost ring costs latency, never correctness."""
+
+    def ring(self, rings: Sequence[Ring]) -> None:
+        """Ring at every listener, this core's included. Never blocks, never raises."""
+        ...
+
+    def listen(self, listener: Callable[[Ring], None]) -> AbstractAsyncContextManager[None]:
+        """Call `listener` in the event loop for each ring while the context is open."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive events of one run, as stored: `data` is what `domain/segments.py` describes, already unpacked."""
+
+    first_seq: int
+    last_seq: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunChange:
+    """What an append changes about its run, in the same transaction. None leaves a column as it is."""
+
+    state: RunState.ValueType
+    ended: bytes | None = None
+    """The serialised RunEnded payload, at an end: the thread is released, open inputs are withdrawn."""
+    reason: EndReason.ValueType | None = None
+    leg: int | None = None
+    failures: int | None = None
+    lost_workers: int | None = None
+    available_time: int | None = None
+    """A retry does not start before this."""
+    start_by: int | None = None
+    """A queued run that no worker took by then ends with QUEUE_TIMEOUT."""
+    release: bool = False
+    """Ends, retries and releases: nobody owns the run any more (heads.owner, session and grace become NULL)."""
+    messages: tuple[Message, ...] = ()
+    """Messages for the thread's history, in order."""
+    state_json: str | None = None
+    """The thread's new state; its version goes up by `state_steps`."""
+    state_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Events of one run for its log. All events of one output are in one append."""
+
+    tenant: str
+    run_id: str
+    fence: int
+    expected: int
+    """The last seq that must be stored now; the events are numbered from expected + 1."""
+    last: int
+    acked: int
+    """Highest output number of the attempt that these events include."""
+    data: bytes
+    change: RunChange | None = None
+
+
+class AppendOutcome(Enum):
+    """What became of one append."""
+
+    WRITTEN = "written"
+    """It is in the log: now, or already when the same append was made before and its answer was lost."""
+    REFUSED = "refused"
+    """The fence or the seq did not match: the run is not the caller's any more. The others of the batch went on."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """Makes a repeated change one change."""
+
+    operation: str
+    key: str
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to be created; `CreateRun` as the store sees it."""
+
+    tenant: str
+    run: Run
+    """As created: state QUEUED, attempt 0, with its options."""
+    input: tuple[Message, ...]
+    """The new messages, with ids."""
+    queued: bytes
+    """The record of RunQueued, seq 1."""
+    started: bytes | None
+    """The record of RunStarted, seq 2, attempt 1: claim at once when nothing is queued before it. Needs `session`."""
+    owner: str
+    """This core; the owner when claimed at once."""
+    session: str | None
+    """The worker that has a credit for it."""
+    request: RequestKey | None
+    policy: BusyPolicy.ValueType
+    new_thread: bool
+    """The thread id was made for this run: the thread cannot exist yet."""
+    available_time: int
+    start_by: int | None
+    max_attempts: int
+    max_queued_per_thread: int
+    max_queued_per_agent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What became of a create."""
+
+    run: Run
+    repeated: bool
+    """The request id was known: `run` is the run of the first call, as it is now."""
+    started: bool
+    """It was claimed at once, with fence 1; `started` is in the log."""
+    history: tuple[Message, ...] = ()
+    """When started: the thread's earlier messages, oldest first, without this run's input."""
+    state_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A run that the caller owns from now on, at the moment it became so."""
+
+    run: Run
+    fence: int
+    last_seq: int
+    acked: int
+    failures: int
+    lost_workers: int
+    max_attempts: int
+    cancel_reason: EndReason.ValueType | None = None
+    cancel_time: int | None = None
+    session: str | None = None
+    history: tuple[Message, ...] = ()
+    """Of a claim or an adoption: the thread's messages before this run's input, oldest first."""
+    input: tuple[Message, ...] = ()
+    """Of a claim or an adoption: this run's input."""
+    state_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Who may append to a run, and where its log ends."""
+
+    run_id: str
+    tenant: str
+    fence: int
+    last_seq: int
+    oldest_seq: int
+    """First event that is still kept; 1 unless events have expired."""
+    owner: str | None
+    session: str | None
+    state: RunState.ValueType
+    attempt: int
+    cancel_reason: EndReason.ValueType | None
+    cancel_time: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list; None is any."""
+
+    thread_id: str | None = None
+    agent_id: str | None = None
+    states: tuple[RunState.ValueType, ...] = ()
+    created_since: int | None = None
+    created_before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Keyset paging: rows strictly behind `after` (the order key and id of the last row), at most `size`."""
+
+    size: int
+    after: tuple[int, str] | None = None
+
+
+class Store(Protocol):
+    """The database. One implementation serves SQLite and PostgreSQL; `tests/store/` holds both to this contract."""
+
+    name: str
+    """`sqlite` or `postgresql`."""
+
+    # ── the log ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def append(self, batch: Sequence[Append]) -> list[AppendOutcome]:
+        """Append to the logs of many runs in one transaction; at most one append per run.
+
+        A call is refused alone, without harm to the others, when heads.fence or heads.last_seq differ. Making the same
+        call again is harmless: what was written is WRITTEN. Changes of accepted appends follow in the same transaction.
+        Any other exception is about the content of some append: the caller bisects (ENGINE.md A7).
+        """
+        ...
+
+    async def read_segments(self, run_id: str, *, after_seq: int, limit: int) -> list[Segment]:
+        """Return up to `limit` segments whose last_seq is above `after_seq`, in order.
+
+        The first may begin before it.
+        """
+        ...
+
+    async def head(self, run_id: str) -> Head | None:
+        """Return the head of a run, whatever its tenant; the caller compares the tenant."""
+        ...
+
+    async def heads(self, run_ids: Sequence[str]) -> list[Head]:
+        """Return the heads of many runs; unknown ones are left out."""
+        ...
+
+    async def foldable(self, *, ended_before: int, limit: int) -> list[str]:
+        """Return ended runs whose segments have not been folded yet, oldest first."""
+        ...
+
+    async def fold(self, run_id: str, chunks: Sequence[Segment]) -> None:
+        """Replace all segments of an ended run by `chunks`, compressed. Nothing else about the run changes."""
+        ...
+
+    # ── runs and threads ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def create_run(self, new: NewRun) -> Created:
+        """Create a run, its head, its messages and its first segment (ENGINE.md G3).
+
+        Creates the thread if it does not exist. Refuses with IdempotencyMismatch, ThreadBusy, ThreadWaiting, QueueFull.
+        """
+        ...
+
+    async def get_run(self, tenant: str, run_id: str) -> Run | None:
+        """Return a run as it is now, without its messages."""
+        ...
+
+    async def list_runs(self, tenant: str, which: RunFilter, page: Page) -> list[Run]:
+        """Return runs, newest first (create time, id)."""
+        ...
+
+    async def request_cancel(
+        self, tenant: str, run_id: str, reason: EndReason.ValueType, *, request: RequestKey | None
+    ) -> Head | None:
+        """Note that a run is to be cancelled, unless it was noted before or the run has ended. None: no such run.
+
+        Returns the head as it is then. Refuses with IdempotencyMismatch.
+        """
+        ...
+
+    async def create_thread(self, tenant: str, thread: Thread, *, request: RequestKey | None) -> Thread:
+        """Create a thread. Refuses with ThreadExists, IdempotencyMismatch; a repeat returns the thread."""
+        ...
+
+    async def get_thread(self, tenant: str, thread_id: str) -> Thread | None:
+        """Return a thread."""
+        ...
+
+    async def list_threads(self, tenant: str, page: Page) -> list[Thread]:
+        """Return threads, newest first (create time, id)."""
+        ...
+
+    async def list_messages(
+        self, tenant: str, thread_id: str, *, after_pos: int, limit: int
+    ) -> list[tuple[int, Message]]:
+        """Return messages with their positions, oldest first; hidden ones are left out."""
+        ...
+
+    async def run_input(self, tenant: str, run_id: str) -> list[Message]:
+        """Return the messages that came with a run."""
+        ...
+
+    async def promote(self, tenant: str, thread_id: str) -> str | None:
+        """Make the first waiting run of a thread its holder if it has none.
+
+        Returns the agent of a run that may start now.
+        """
+        ...
+
+    async def stuck_threads(self, *, limit: int) -> list[tuple[str, str]]:
+        """Return (tenant, thread) of threads that have waiting runs and no holder."""
+        ...
+
+    async def forget_requests(self, *, limit: int) -> None:
+        """Delete about `limit` expired request ids, oldest first. They count as absent whether deleted or not."""
+        ...
+
+    # ── agents ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def declare_agents(self, tenant: str, agents: Sequence[Agent]) -> None:
+        """Insert or update agents; `online` is not stored."""
+        ...
+
+    async def get_agent(self, tenant: str, agent_id: str) -> Agent | None:
+        """Return an agent."""
+        ...
+
+    async def list_agents(self, tenant: str, *, after_id: str, limit: int) -> list[Agent]:
+        """Return agents by id."""
+        ...
+
+    # ── ownership and dispatch ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def renew_core(self, core_id: str, *, address: str, lease: float) -> None:
+        """Say that this core lives for another `lease` seconds.
+
+        On a connection of its own, so that load cannot delay it.
+        """
+        ...
+
+    async def remove_core(self, core_id: str, *, grace: float) -> None:
+        """Forget this core, and give up all its runs: owner NULL, lost once the grace is over (ENGINE.md K1)."""
+        ...
+
+    async def disown_all(self, *, core_id: str, grace: float) -> int:
+        """SQLite at start: no other core can live. Forget all others; RUNNING and WAITING runs get owner NULL and a
+        grace.
+
+        Returns how many runs were disowned. On PostgreSQL nothing happens.
+        """
+        ...
+
+    async def claim(
+        self,
+        tenant: str,
+        agent_id: str,
+        *,
+        owner: str,
+        session: str,
+        limit: int,
+        started: Callable[[int, int], bytes],
+    ) -> list[Owned]:
+        """Claim up to `limit` queued heads of threads for a worker (ENGINE.md I1): RUNNING, attempt + 1, fence + 1,
+        acked 0.
+
+        `started(seq, attempt)` makes the record of RunStarted, which is appended in the same transaction.
+        """
+        ...
+
+    async def waiting_tenants(self, agent_id: str, *, after: str, limit: int) -> list[str]:
+        """Return tenants, above `after`, that have queued heads of this agent."""
+        ...
+
+    async def adopt(self, run_id: str, *, attempt: int, owner: str, session: str) -> Owned | None:
+        """Take over a run that this worker holds (ENGINE.md B5): fence + 1, no grace.
+
+        None: it is not that worker's any more.
+        """
+        ...
+
+    async def held_by(self, session: str) -> list[tuple[str, int]]:
+        """Return (run_id, attempt) of RUNNING and WAITING runs that a worker is believed to hold."""
+        ...
+
+    async def session_lost(self, session: str, *, owner: str, grace: float) -> int:
+        """A worker's stream broke: its runs on this core are lost once the grace is over. Returns how many."""
+        ...
+
+    async def lost_runs(self, *, margin: float, limit: int) -> list[Head]:
+        """Return runs past their grace, and runs whose owner has no row or a lease over since `margin` seconds."""
+        ...
+
+    async def take(self, run_id: str, *, fence: int, owner: str) -> Owned | None:
+        """Take a lost run from whoever had it: fence + 1, session NULL. None: somebody was faster."""
+        ...
+
+    async def overdue_queued(self, *, limit: int) -> list[Head]:
+        """Return queued heads of threads whose start_by has passed."""
+        ...
+
+    async def queued_count(self) -> int:
+        """Return how many runs are queued and first of their thread, over all tenants."""
+        ...
+
+    async def is_available(self) -> bool:
+        """Tell whether a trivial statement works now. Never raises."""
+        ...
