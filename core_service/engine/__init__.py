@@ -1,0 +1,1 @@
+"""Use cases: what the core does, in terms of the ports and the domain."""

@@ -1,0 +1,66 @@
+"""Folding: the many small segments of an ended run become few compressed ones.
+
+A chunk is at most 1 MiB raw and 4,096 events, so that a reader never unpacks more. Watchers do not notice: the same
+query finds the chunk.
+"""
+
+from __future__ import annotations
+
+from core_service.domain.segments import next_record
+from core_service.engine.metrics import Metrics
+from core_service.engine.owned import Ownership
+from core_service.ports import Clock, Segment, Store
+
+MAX_CHUNK_BYTES = 1 << 20
+MAX_CHUNK_EVENTS = 4_096
+ROWS_PER_READ = 256
+RUNS_PER_TURN = 100
+
+
+class Folding:
+    """Folds runs that have been ended for a while."""
+
+    def __init__(self, store: Store, clock: Clock, ownership: Ownership, metrics: Metrics, *, delay: float) -> None:
+        self._store = store
+        self._clock = clock
+        self._ownership = ownership
+        self._metrics = metrics
+        self._delay = delay
+
+    async def fold_some(self) -> None:
+        """Fold some runs, oldest first.
+
+        While this core is busy only a few, so that folding never competes with runs.
+        """
+        limit = max(1, RUNS_PER_TURN - len(self._ownership))
+        ended_before = self._clock.now() - round(self._delay * 1_000_000)
+        for run_id in await self._store.foldable(ended_before=ended_before, limit=limit):
+            await self.fold(run_id)
+
+    async def fold(self, run_id: str) -> None:
+        """Fold one ended run."""
+        rows: list[Segment] = []
+        seq = 0
+        while found := await self._store.read_segments(run_id, after_seq=seq, limit=ROWS_PER_READ):
+            rows.extend(found)
+            seq = found[-1].last_seq
+        await self._store.fold(run_id, chunks(rows))
+        self._metrics.folded.inc()
+
+
+def chunks(rows: list[Segment]) -> list[Segment]:
+    """Join consecutive rows and cut them anew at the limits of a chunk."""
+    if not rows:
+        return []
+    data = b"".join(row.data for row in rows)
+    cut: list[Segment] = []
+    first = seq = rows[0].first_seq
+    start = end = 0
+    while end < len(data):
+        behind = next_record(data, end)
+        if end > start and (behind - start > MAX_CHUNK_BYTES or seq - first >= MAX_CHUNK_EVENTS):
+            cut.append(Segment(first, seq - 1, data[start:end]))
+            start, first = end, seq
+        end, seq = behind, seq + 1
+    cut.append(Segment(first, seq - 1, data[start:]))
+    return cut

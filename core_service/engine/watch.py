@@ -1,0 +1,249 @@
+"""Watching runs: history, live, reconnect and other replicas by one rule.
+
+A watcher is a run and a cursor; it holds no queue. It takes what lies behind its cursor from the tail, else reads it
+from the store, and rests when it is level with the log until the bell rings. A gap is never delivered (ENGINE.md
+J1–J3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from core_service.domain.errors import (
+    CoreDraining,
+    CursorAhead,
+    EventsExpired,
+    InvalidArgument,
+    LogDamaged,
+    RunNotFound,
+)
+from core_service.domain.runs import ENDED
+from core_service.domain.segments import next_record, skip
+from core_service.engine.journal import Published
+from core_service.engine.metrics import Metrics
+from core_service.engine.owned import Ownership
+from core_service.engine.tail import Tail
+from core_service.ports import Segment, Store
+from penstock.v1.run_pb2 import RunState
+
+MAX_READ_ROWS = 64
+MAX_READ_BYTES = 1 << 20
+
+
+class Feed:
+    """What is known of a run that somebody watches: where its log ends, and its state there."""
+
+    __slots__ = ("last_seq", "oldest_seq", "run_id", "state", "tenant", "watchers")
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.tenant: str | None = None
+        self.last_seq = 0
+        self.oldest_seq = 1
+        self.state: RunState.ValueType = RunState.RUN_STATE_UNSPECIFIED
+        self.watchers: dict[Watcher, None] = {}
+
+    def learn(self, last_seq: int, state: RunState.ValueType) -> None:
+        """Note where the log ends; older news than what is known are ignored."""
+        if last_seq >= self.last_seq:
+            self.last_seq, self.state = last_seq, state
+
+
+class Watcher:
+    """A run and a cursor. `notify` is called, in the event loop, whenever there may be something to take."""
+
+    def __init__(self, hub: WatchHub, feed: Feed, cursor: int, notify: Callable[[Watcher], None]) -> None:
+        self._hub = hub
+        self.feed = feed
+        self.cursor = cursor
+        self.notify = notify
+        self._read_ahead: list[Segment] = []
+        self._rows = 16
+
+    @property
+    def behind(self) -> bool:
+        """True when the log goes on behind the cursor."""
+        return self.cursor < self.feed.last_seq
+
+    @property
+    def over(self) -> bool:
+        """True when everything was taken and nothing will follow."""
+        return self.cursor >= self.feed.last_seq and self.feed.state in ENDED
+
+    def take(self, max_bytes: int) -> Segment | None:
+        """Return the next events if they are in memory, about `max_bytes` of them, and move the cursor."""
+        if self._read_ahead:
+            segment = self._read_ahead.pop(0)
+        else:
+            found = self._hub.tail.after(self.feed.run_id, self.cursor, max_bytes=max_bytes)
+            if found is None:
+                return None
+            segment = found
+            if len(found.data) > max_bytes:  # one commit took more than one message carries
+                segment, *self._read_ahead = regroup((found,), self.cursor, max_bytes)
+        self.cursor = segment.last_seq
+        return segment
+
+    async def read(self, max_bytes: int) -> None:
+        """Read what lies behind the cursor from the store, so that `take` finds it."""
+        rows = await self._hub.store.read_segments(self.feed.run_id, after_seq=self.cursor, limit=self._rows)
+        self._check(rows)
+        size = sum(len(row.data) for row in rows)
+        if size > MAX_READ_BYTES:
+            self._rows = max(1, self._rows // 4)
+        elif size < max_bytes:
+            self._rows = min(MAX_READ_ROWS, self._rows * 2)
+        self._read_ahead = list(regroup(rows, self.cursor, max_bytes))
+
+    async def next(self, max_bytes: int) -> Segment | None:
+        """Return the next events, from memory or from the store; None when level with the log."""
+        if (segment := self.take(max_bytes)) is not None:
+            return segment
+        if not self.behind:
+            return None
+        await self.read(max_bytes)
+        return self.take(max_bytes)
+
+    def _check(self, rows: Sequence[Segment]) -> None:
+        """Refuse rows that do not follow one another from the cursor on (ENGINE.md J2)."""
+        seq = self.cursor
+        for row in rows:
+            if row.first_seq > seq + 1:
+                break
+            seq = row.last_seq
+        else:
+            if rows:
+                return
+        if seq + 1 < self.feed.oldest_seq:
+            raise expired(self.feed.run_id, self.feed.oldest_seq)
+        self._hub.metrics.damaged.inc()
+        raise LogDamaged(f"The log of {self.feed.run_id} has no event {seq + 1}.")
+
+
+def expired(run_id: str, oldest_seq: int) -> EventsExpired:
+    """Return the refusal of a cursor below what is kept."""
+    return EventsExpired(
+        f"The events of {run_id} are kept from {oldest_seq} on. Start there, from a snapshot of the run.",
+        oldest_seq=str(oldest_seq),
+    )
+
+
+def regroup(rows: Sequence[Segment], cursor: int, max_bytes: int) -> Iterator[Segment]:
+    """Yield the events of consecutive rows behind a cursor in pieces of about `max_bytes`, joined and cut as needed."""
+    pieces: list[bytes] = []
+    size, first, last = 0, cursor + 1, cursor
+    for row in rows:
+        if row.last_seq <= cursor:
+            continue
+        data = row.data if row.first_seq > cursor else row.data[skip(row.data, cursor + 1 - row.first_seq) :]
+        if size and size + len(data) > max_bytes:
+            yield Segment(first, last, b"".join(pieces))
+            pieces, size, first = [], 0, last + 1
+        if len(data) > max_bytes:
+            yield from _cut(Segment(first, row.last_seq, data), max_bytes)
+            first = row.last_seq + 1
+        else:
+            pieces.append(data)
+            size += len(data)
+        last = row.last_seq
+    if pieces:
+        yield Segment(first, last, b"".join(pieces))
+
+
+def _cut(segment: Segment, max_bytes: int) -> Iterator[Segment]:
+    data, start, end, first, seq = segment.data, 0, 0, segment.first_seq, segment.first_seq - 1
+    while end < len(data):
+        behind = next_record(data, end)
+        if behind - start > max_bytes and end > start:
+            yield Segment(first, seq, data[start:end])
+            start, first = end, seq + 1
+        end, seq = behind, seq + 1
+    yield Segment(first, seq, data[start:])
+
+
+class WatchHub:
+    """All watchers of this core."""
+
+    def __init__(self, store: Store, ownership: Ownership, tail: Tail, metrics: Metrics) -> None:
+        self.store = store
+        self.tail = tail
+        self.metrics = metrics
+        self.draining = False
+        self._ownership = ownership
+        self._feeds: dict[str, Feed] = {}
+
+    def __len__(self) -> int:
+        return sum(len(feed.watchers) for feed in self._feeds.values())
+
+    def published(self, news: Sequence[Published]) -> None:
+        """Wake the watchers of what was committed."""
+        for item in news:
+            feed = self._feeds.get(item.run_id)
+            if feed is not None:
+                feed.learn(item.segment.last_seq, item.state)
+                for watcher in tuple(feed.watchers):
+                    watcher.notify(watcher)
+
+    def drain(self) -> None:
+        """Refuse new watches and wake everybody: their streams end after the last committed event."""
+        self.draining = True
+        for feed in self._feeds.values():
+            for watcher in tuple(feed.watchers):
+                watcher.notify(watcher)
+
+    async def open(self, tenant: str, run_id: str, after: int, notify: Callable[[Watcher], None]) -> Watcher:
+        """Start to watch a run behind `after`. Refuses with RunNotFound, CursorAhead, EventsExpired, CoreDraining."""
+        if self.draining:
+            raise CoreDraining("This core shuts down; watch again in a moment.")
+        feed = self._feeds.setdefault(run_id, Feed(run_id))
+        watcher = Watcher(self, feed, after, notify)
+        feed.watchers[watcher] = None  # interested first, then look: news in between are not missed
+        try:
+            await self._look(feed)
+            self._admit(tenant, feed, after)
+        except BaseException:
+            self.close(watcher)
+            raise
+        return watcher
+
+    def close(self, watcher: Watcher) -> None:
+        """Stop watching."""
+        feed = watcher.feed
+        feed.watchers.pop(watcher, None)
+        if not feed.watchers and self._feeds.get(feed.run_id) is feed:
+            del self._feeds[feed.run_id]
+
+    @contextmanager
+    def closing(self, watcher: Watcher) -> Iterator[Watcher]:
+        """Close the watcher at the end of the block."""
+        try:
+            yield watcher
+        finally:
+            self.close(watcher)
+
+    async def _look(self, feed: Feed) -> None:
+        """Find out where the log ends: from the owner, who is here, or from the store."""
+        if feed.tenant is not None:
+            return
+        if (owned := self._ownership.get(feed.run_id)) is not None:
+            feed.tenant = owned.tenant
+            feed.learn(owned.stored_seq, owned.stored_state)
+        elif (head := await self.store.head(feed.run_id)) is not None:
+            feed.tenant = head.tenant
+            feed.oldest_seq = head.oldest_seq
+            feed.learn(head.last_seq, head.state)
+
+    @staticmethod
+    def _admit(tenant: str, feed: Feed, after: int) -> None:
+        if feed.tenant != tenant:
+            raise RunNotFound(f"There is no run {feed.run_id[:80]!r}.", run_id=feed.run_id[:80])
+        if after < 0:
+            raise InvalidArgument("after_seq must not be negative.", field="after_seq")
+        if after > feed.last_seq:
+            raise CursorAhead(
+                f"{feed.run_id} ends at event {feed.last_seq}; event {after} was never stored here.",
+                last_seq=str(feed.last_seq),
+            )
+        if after + 1 < feed.oldest_seq:
+            raise expired(feed.run_id, feed.oldest_seq)
