@@ -1,0 +1,62 @@
+"""The settings of an edge process, as one readable table.
+
+Where they come from (flags, environment, penstock.toml) is `penstock/settings.py`. Durations are seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from penstock.settings import Settings
+
+
+class EdgeSettings(Settings, table="edge"):
+    """Settings of the edge."""
+
+    host: str = Field("127.0.0.1", description="Address of the HTTP server.")
+    port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP server; 0 takes a free one.")
+    core: str = Field("127.0.0.1:50051", description="Address of the core, or of the load balancer before the cores.")
+
+    max_body: int = Field(1 << 20, ge=1024, le=4 << 20, description="Largest request body, in bytes.")
+    max_url: int = Field(8192, ge=256, le=65536, description="Longest path with query, in bytes.")
+    max_header: int = Field(8192, ge=256, le=65536, description="Longest single header, in bytes.")
+    max_headers: int = Field(32768, ge=1024, le=1 << 20, description="All headers of a request together, in bytes.")
+    max_json_depth: int = Field(64, ge=1, le=512, description="Deepest nesting of JSON in a request.")
+
+    call_timeout: float = Field(10.0, gt=0, description="How long one call of the core may take, in seconds.")
+    repeat_for: float = Field(
+        15.0, ge=0, description="How long a call is repeated while the core cannot be reached, in seconds."
+    )
+    reattach_for: float = Field(
+        60.0, ge=0, description="How long an open stream waits for the core to come back, in seconds."
+    )
+    watch_silence: float = Field(
+        25.0, gt=0, description="Silence of the core after which its watch stream is opened again, in seconds."
+    )
+    watch_buffer: int = Field(
+        256 << 10, ge=1024, description="Bytes of events that may wait for one client; what exceeds it is read again."
+    )
+
+    heartbeat: float = Field(10.0, gt=0, le=15, description="Silence after which a stream gets a comment, in seconds.")
+    stall: float = Field(
+        2.0, gt=0, description="Time after which a client that reads nothing loses what waits for it, in seconds."
+    )
+    sse_retry: float = Field(
+        1.0, gt=0, description="How long a browser waits before it opens a broken stream again, in seconds."
+    )
+    catch_ups: int = Field(
+        4, ge=1, description="Streams at a time that may be folded from the start to a client's cursor."
+    )
+
+    openai_cancels_on_disconnect: bool = Field(
+        True, description="OpenAI: cancel the run when its client goes away, since it can never come back."
+    )
+    openai_shows_reasoning: bool = Field(
+        True, description="OpenAI: send reasoning as `reasoning_content`, as many clients read it."
+    )
+
+    settle: float = Field(
+        5.0, ge=0, description="Shutdown: time between a failing /readyz and the last accept, in seconds."
+    )
+    drain: float = Field(5.0, ge=0, description="Shutdown: time over which resumable streams are closed, in seconds.")
+    grace: float = Field(30.0, ge=0, description="Shutdown: time that all other requests get to finish, in seconds.")

@@ -1,0 +1,64 @@
+"""Events as native clients read them: one JSON object, and one SSE frame, per event (CONTRACT.md 2.8).
+
+Owns the names of events and a straight path for deltas, which are nearly all of them: a bytes template around the
+escaped text. It does not know who reads, nor from where on.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from edge.flat_json import dumps, enum_names, flat
+from penstock.v1.event_pb2 import Event
+from penstock.v1.message_pb2 import PartKind
+
+_PAYLOADS = Event.DESCRIPTOR.oneofs_by_name["payload"].fields
+
+EVENT_NAMES = {field.name: field.name.replace("_", ".", 1) for field in _PAYLOADS}
+"""`part_delta` → `part.delta`."""
+
+_KINDS = {number: name.encode() for number, name in enum_names(PartKind.DESCRIPTOR).items()}
+_UNKNOWN = b"unknown"
+_escape = msgspec.json.Encoder().encode
+
+_DELTA_OBJECT = b'{"type":"part.delta","seq":%d,"part":%d,"kind":"%b","text":%b}'
+_DELTA_FRAME = b"id: %d\nevent: part.delta\ndata: " + _DELTA_OBJECT + b"\n\n"
+
+
+class NativeEncoder:
+    """One frame per event. It needs no memory, so it may begin anywhere."""
+
+    __slots__ = ("ended",)
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    def feed(self, event: Event) -> bytes:
+        """Return the event's frame; nothing for a payload that only a newer core knows."""
+        delta = event.part_delta
+        if part := delta.part:  # ordinals begin at 1: this asks for the payload's kind, and costs nothing extra
+            seq = event.seq
+            return _DELTA_FRAME % (seq, seq, part, _KINDS.get(delta.kind, _UNKNOWN), _escape(delta.text))
+        payload = event.WhichOneof("payload")
+        if payload is None:
+            return b""
+        self.ended = payload == "run_ended"
+        name = EVENT_NAMES[payload]
+        return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.seq, name.encode(), _object(event, payload, name))
+
+
+def event_object(event: Event) -> bytes:
+    """Return the event as one JSON object; an unknown payload as its number and time alone."""
+    payload = event.WhichOneof("payload")
+    if payload == "part_delta":
+        delta = event.part_delta
+        kind = _KINDS.get(delta.kind, _UNKNOWN)
+        return _DELTA_OBJECT % (event.seq, delta.part, kind, _escape(delta.text))
+    return _object(event, payload, EVENT_NAMES.get(payload or "", "unknown"))
+
+
+def _object(event: Event, payload: str | None, name: str) -> bytes:
+    fields: dict[str, object] = {"type": name, "seq": event.seq}
+    if event.HasField("create_time"):
+        fields["time"] = event.create_time.ToJsonString()
+    return dumps(fields | flat(getattr(event, payload))) if payload else dumps(fields)

@@ -1,0 +1,129 @@
+"""The routes of chat completions and models: parse, call, encode.
+
+Owns which calls of the core each request needs. Nothing is kept between requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+from aiohttp import web
+
+from edge.config import EdgeSettings
+from edge.core import CoreClient
+from edge.errors import Refusal
+from edge.fold import Fold
+from edge.json_body import read_json
+from edge.protocols.openai_chat import answer, errors
+from edge.protocols.openai_chat.encoder import DONE, ChatEncoder
+from edge.protocols.openai_chat.history import leave_out_known
+from edge.protocols.openai_chat.lifeline import run_of_client
+from edge.protocols.openai_chat.request import THREAD_HEADER, ChatRequest, parse
+from edge.sse import stream_run
+from penstock.v1.agent_pb2 import Agent
+from penstock.v1.agent_service_pb2 import GetAgentRequest, ListAgentsRequest
+from penstock.v1.run_pb2 import Run
+from penstock.v1.run_service_pb2 import WatchRunResponse
+
+PREFIXES = ("/v1", "/openai/v1")
+"""The second one for deployments that keep `/v1` to the native routes."""
+
+PAGE_SIZE = 1000
+
+OWNER = "penstock"
+"""Owner of agents that name none: clients expect a name."""
+
+BROKEN_OFF = Refusal(503, "CORE_UNAVAILABLE", "The stream broke off: the core cannot be reached. The run goes on.")
+
+
+def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
+    """Return the routes of this protocol."""
+    chat = Chat(core, settings)
+    handlers = (
+        ("POST", "/chat/completions", chat.complete),
+        ("GET", "/models", chat.list_models),
+        ("GET", "/models/{model:.+}", chat.get_model),
+    )
+    return [
+        web.route(method, prefix + path, errors.answering(handler))
+        for prefix in PREFIXES
+        for method, path, handler in handlers
+    ]
+
+
+class Chat:
+    """The handlers."""
+
+    def __init__(self, core: CoreClient, settings: EdgeSettings) -> None:
+        self._core = core
+        self._settings = settings
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        """Run an agent on the conversation and answer with what it says."""
+        chat = parse(await read_json(request, max_depth=self._settings.max_json_depth), request.headers)
+        await leave_out_known(self._core, chat.create)
+        ends_with_client = self._settings.openai_cancels_on_disconnect
+        async with run_of_client(self._core, chat.create, ends_with_client=ends_with_client) as run:
+            if chat.is_stream:
+                return await self._stream(request, chat, run)
+            return await self._wait(run)
+
+    async def list_models(self, _request: web.Request) -> web.StreamResponse:
+        """List the agents."""
+        models = [_model(agent) async for agent in self._agents()]
+        return _json({"object": "list", "data": models})
+
+    async def get_model(self, request: web.Request) -> web.StreamResponse:
+        """Show one agent."""
+        wanted = GetAgentRequest(agent_id=request.match_info["model"])
+        return _json(_model((await self._core.call(self._core.agents.GetAgent, wanted)).agent))
+
+    async def _stream(self, request: web.Request, chat: ChatRequest, run: Run) -> web.StreamResponse:
+        encoder = ChatEncoder(includes_usage=chat.includes_usage, shows_reasoning=self._settings.openai_shows_reasoning)
+        response = await stream_run(request, self._core, run.id, encoder, from_start=True, headers=_headers(run))
+        if not encoder.ended:  # the core stayed away: a stream that just stops would look complete
+            await response.write(errors.frame(BROKEN_OFF) + DONE)
+        return response
+
+    async def _wait(self, run: Run) -> web.StreamResponse:
+        fold = await _first_leg(self._core, run.id)
+        if fold.end is not None and answer.has_failed(fold.end):
+            raise errors.failure(fold.end)
+        completion = answer.completion(fold, shows_reasoning=self._settings.openai_shows_reasoning)
+        return _json(completion, headers=_headers(run))
+
+    async def _agents(self) -> AsyncIterator[Agent]:
+        page = ListAgentsRequest(page_size=PAGE_SIZE)
+        while True:
+            answered = await self._core.call(self._core.agents.ListAgents, page)
+            for agent in answered.agents:
+                yield agent
+            if not answered.next_page_token:
+                return
+            page = ListAgentsRequest(page_size=PAGE_SIZE, page_token=answered.next_page_token)
+
+
+async def _first_leg(core: CoreClient, run_id: str) -> Fold:
+    """Return the run as it is at its end or first pause. Raises Refusal when the core stays away."""
+    fold = Fold()
+    with core.open_watch(run_id, after=0) as watch:
+        async for batch in watch:
+            for event in WatchRunResponse.FromString(batch.events).events:
+                fold.feed(event)
+                if fold.has_leg_ended:
+                    return fold
+    return fold
+
+
+def _headers(run: Run) -> dict[str, str]:
+    return {"X-Run-Id": run.id, THREAD_HEADER: run.thread_id}
+
+
+def _model(agent: Agent) -> dict[str, object]:
+    created = agent.create_time.seconds
+    return {"id": agent.id, "object": "model", "created": created, "owned_by": agent.owner or OWNER}
+
+
+def _json(body: dict[str, object], *, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), content_type="application/json", headers=headers)

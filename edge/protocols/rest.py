@@ -1,0 +1,282 @@
+"""The native protocol: the contract's messages as JSON resources, and runs as Server-Sent Events (CONTRACT.md 2.8).
+
+Owns the routes below /v1. Shapes are `edge/flat_json.py` outwards and `edge/json_body.py` inwards; frames are
+`edge/event_json.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from aiohttp import web
+from google.protobuf.message import Message as ProtoMessage
+
+from edge import query
+from edge.config import EdgeSettings
+from edge.core import CoreClient
+from edge.event_json import NativeEncoder, event_object
+from edge.flat_json import dumps, flat
+from edge.json_body import Members, fill, read_json, read_members, refused, take
+from edge.run_input import read_input
+from edge.sse import stream_run
+from penstock.v1.agent_service_pb2 import GetAgentRequest, ListAgentsRequest
+from penstock.v1.run_pb2 import Run, RunState
+from penstock.v1.run_service_pb2 import (
+    CancelRunRequest,
+    CreateRunRequest,
+    GetRunRequest,
+    ListEventsRequest,
+    ListRunsRequest,
+    RunView,
+    WaitRunRequest,
+)
+from penstock.v1.thread_service_pb2 import (
+    CreateThreadRequest,
+    GetThreadRequest,
+    ListMessagesRequest,
+    ListThreadsRequest,
+)
+
+PAGE = ("page_size", "page_token")
+LONGEST_WAIT = 600.0
+ONE_WAIT = 20.0
+"""Seconds that a waiting request asks the core for at a time: a restart of the core costs no more than one."""
+
+ENDED = frozenset({RunState.RUN_STATE_SUCCEEDED, RunState.RUN_STATE_FAILED, RunState.RUN_STATE_CANCELLED})
+
+
+def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
+    """Return the routes of the native protocol."""
+    agents, threads, runs = Agents(core), Threads(core, settings), Runs(core, settings)
+    return [
+        web.get("/v1/agents", agents.list),
+        web.get("/v1/agents/{agent_id}", agents.get),
+        web.post("/v1/threads", threads.create),
+        web.get("/v1/threads", threads.list),
+        web.get("/v1/threads/{thread_id}", threads.get),
+        web.get("/v1/threads/{thread_id}/messages", threads.messages),
+        web.get("/v1/threads/{thread_id}/runs", threads.runs),
+        web.post("/v1/runs", runs.create),
+        web.get("/v1/runs", runs.list),
+        web.get("/v1/runs/{run_id}", runs.get),
+        web.post("/v1/runs/{run_id}/cancel", runs.cancel),
+        web.get("/v1/runs/{run_id}/events", runs.events),
+    ]
+
+
+class Agents:
+    """/v1/agents"""
+
+    def __init__(self, core: CoreClient) -> None:
+        self._core = core
+
+    async def list(self, request: web.Request) -> web.Response:
+        query.only(request, *PAGE)
+        size, token = _page(request)
+        asked = ListAgentsRequest(page_size=size, page_token=token)
+        answer = await self._core.call(self._core.agents.ListAgents, asked)
+        return _page_of("agents", answer.agents, answer.next_page_token)
+
+    async def get(self, request: web.Request) -> web.Response:
+        query.only(request)
+        asked = GetAgentRequest(agent_id=request.match_info["agent_id"])
+        answer = await self._core.call(self._core.agents.GetAgent, asked)
+        return _json(flat(answer.agent))
+
+
+class Threads:
+    """/v1/threads"""
+
+    def __init__(self, core: CoreClient, settings: EdgeSettings) -> None:
+        self._core = core
+        self._settings = settings
+
+    async def create(self, request: web.Request) -> web.Response:
+        query.only(request)
+        create = CreateThreadRequest(request_id=query.idempotency_key(request))
+        if request.can_read_body:
+            fill(create, take(await _members(request, self._settings), "thread_id", "metadata"), "")
+        thread = (await self._core.call(self._core.threads.CreateThread, create)).thread
+        return _json(flat(thread), status=201, headers={"Location": f"/v1/threads/{thread.id}"})
+
+    async def list(self, request: web.Request) -> web.Response:
+        query.only(request, *PAGE)
+        size, token = _page(request)
+        asked = ListThreadsRequest(page_size=size, page_token=token)
+        answer = await self._core.call(self._core.threads.ListThreads, asked)
+        return _page_of("threads", answer.threads, answer.next_page_token)
+
+    async def get(self, request: web.Request) -> web.Response:
+        query.only(request)
+        asked = GetThreadRequest(thread_id=request.match_info["thread_id"])
+        return _json(flat((await self._core.call(self._core.threads.GetThread, asked)).thread))
+
+    async def messages(self, request: web.Request) -> web.Response:
+        query.only(request, *PAGE)
+        size, token = _page(request)
+        asked = ListMessagesRequest(thread_id=request.match_info["thread_id"], page_size=size, page_token=token)
+        answer = await self._core.call(self._core.threads.ListMessages, asked)
+        return _page_of("messages", answer.messages, answer.next_page_token)
+
+    async def runs(self, request: web.Request) -> web.Response:
+        query.only(request, *PAGE)
+        thread_id = request.match_info["thread_id"]
+        size, token = _page(request)
+        asked = ListRunsRequest(thread_id=thread_id, page_size=size, page_token=token)
+        # A list of runs is empty for an unknown thread; a path below it is not there at all.
+        await self._core.call(self._core.threads.GetThread, GetThreadRequest(thread_id=thread_id))
+        answer = await self._core.call(self._core.runs.ListRuns, asked)
+        return _page_of("runs", answer.runs, answer.next_page_token)
+
+
+class Runs:
+    """/v1/runs"""
+
+    def __init__(self, core: CoreClient, settings: EdgeSettings) -> None:
+        self._core = core
+        self._settings = settings
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        query.only(request, "wait")
+        if query.wants_stream(request):
+            return await self._stream_new(request)
+        seconds = query.seconds(request, "wait", most=LONGEST_WAIT)
+        run = await self._create(request)
+        if seconds:
+            return await self._wait(run, seconds)
+        return _json(flat(run), status=202, headers=_created_headers(run.id))
+
+    async def list(self, request: web.Request) -> web.Response:
+        filters = ("thread_id", "agent_id", "state", "created_since", "created_before")
+        query.only(request, *PAGE, *filters, prefix="metadata.")
+        size, token = _page(request)
+        asked = ListRunsRequest(page_size=size, page_token=token)
+        fill(asked, _filters(request), "")
+        answer = await self._core.call(self._core.runs.ListRuns, asked)
+        return _page_of("runs", answer.runs, answer.next_page_token)
+
+    async def get(self, request: web.Request) -> web.Response:
+        query.only(request, "view")
+        view = request.query.get("view", "basic")
+        if view not in ("basic", "full"):
+            raise refused("view", "view must be basic or full.")
+        asked = GetRunRequest(
+            run_id=request.match_info["run_id"],
+            view=RunView.RUN_VIEW_FULL if view == "full" else RunView.RUN_VIEW_BASIC,
+        )
+        answer = await self._core.call(self._core.runs.GetRun, asked)
+        messages = {"messages": [flat(message) for message in answer.messages]} if view == "full" else {}
+        return _json(flat(answer.run) | messages)
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        query.only(request)
+        cancel = CancelRunRequest(request_id=query.idempotency_key(request), run_id=request.match_info["run_id"])
+        if request.can_read_body:
+            fill(cancel, take(await _members(request, self._settings), "reason"), "")
+        run = (await self._core.call(self._core.runs.CancelRun, cancel)).run
+        return _json(flat(run), status=200 if run.state in ENDED else 202)
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        query.only(request, "after", "page_size")
+        run_id, after = request.match_info["run_id"], query.cursor(request)
+        if query.wants_stream(request):
+            return await self._stream_events(request, run_id, after)
+        asked = ListEventsRequest(run_id=run_id, after_seq=after, page_size=query.integer(request, "page_size"))
+        page = await self._core.call(self._core.runs.ListEvents, asked)
+        events = b",".join([event_object(event) for event in page.events])
+        return _answer(b'{"events":[%b],"head_seq":%d}' % (events, page.head_seq))
+
+    async def _create(self, request: web.Request) -> Run:
+        names = ("agent_id", "thread_id", "input", "options", "metadata")
+        members = dict(take(await _members(request, self._settings), *names))
+        raw_input = members.pop("input", None)
+        create = CreateRunRequest(request_id=query.idempotency_key(request))
+        fill(create, members, "")
+        if not create.agent_id:
+            raise refused("agent_id", "agent_id is missing: which agent is to run?")
+        if raw_input is not None:
+            create.input.extend(read_input(raw_input))
+        return (await self._core.call(self._core.runs.CreateRun, create)).run
+
+    async def _stream_new(self, request: web.Request) -> web.StreamResponse:
+        run_id = (await self._create(request)).id
+        return await self._stream(request, run_id, 0, _created_headers(run_id))
+
+    async def _stream_events(self, request: web.Request, run_id: str, after: int) -> web.StreamResponse:
+        # The shared watch stream does not carry the caller's credentials: this call asks whether it may see the run.
+        run = (await self._core.call(self._core.runs.GetRun, GetRunRequest(run_id=run_id))).run
+        headers = {"X-Run-Id": run_id}
+        if run.state in ENDED and after == run.last_seq:
+            return web.Response(status=204, headers=headers)  # which stops an EventSource
+        del run
+        return await self._stream(request, run_id, after, headers)
+
+    async def _stream(
+        self, request: web.Request, run_id: str, after: int, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
+        return await stream_run(
+            request,
+            self._core,
+            run_id,
+            NativeEncoder(),
+            after=after,
+            from_start=False,
+            headers=headers,
+            is_resumable=True,
+        )
+
+    async def _wait(self, run: Run, seconds: float) -> web.Response:
+        """Answer once the run has ended or waits for somebody, at the latest after `seconds`."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + seconds
+        while True:
+            share = min(max(until - clock(), 0), ONE_WAIT)
+            asked = WaitRunRequest(run_id=run.id, view=RunView.RUN_VIEW_FULL)
+            asked.timeout.FromNanoseconds(round(share * 1e9))
+            patience = share + self._settings.repeat_for
+            answer = await self._core.call(self._core.runs.WaitRun, asked, timeout=patience)
+            if answer.run.state in ENDED:
+                messages = [flat(message) for message in answer.messages]
+                return _json(flat(answer.run) | {"messages": messages}, headers=_created_headers(run.id))
+            if answer.run.state == RunState.RUN_STATE_WAITING or clock() >= until:
+                return _json(flat(answer.run), status=202, headers=_created_headers(run.id))
+
+
+async def _members(request: web.Request, settings: EdgeSettings) -> Members:
+    return read_members(await read_json(request, max_depth=settings.max_json_depth), "")
+
+
+def _page(request: web.Request) -> tuple[int, str]:
+    return query.integer(request, "page_size"), request.query.get("page_token", "")
+
+
+def _filters(request: web.Request) -> Members:
+    """The query of a list of runs, as members of ListRunsRequest."""
+    values: dict[str, object] = {"metadata": {}}
+    labels = {}
+    for name, value in request.query.items():
+        if name.startswith("metadata."):
+            labels[name.removeprefix("metadata.")] = value
+        elif name == "state":
+            values["states"] = value.split(",")
+        elif name not in PAGE:
+            values[name] = value
+    return {key: msgspec.Raw(dumps(value)) for key, value in (values | {"metadata": labels}).items()}
+
+
+def _created_headers(run_id: str) -> dict[str, str]:
+    return {"Location": f"/v1/runs/{run_id}", "X-Run-Id": run_id}
+
+
+def _page_of(name: str, items: Iterable[ProtoMessage], next_page_token: str) -> web.Response:
+    return _json({name: [flat(item) for item in items], "next_page_token": next_page_token})
+
+
+def _json(body: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return _answer(dumps(body), status=status, headers=headers)
+
+
+def _answer(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
