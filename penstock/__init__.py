@@ -1,0 +1,80 @@
+"""Penstock: serves agents. What authors and clients import.
+
+The names are loaded when they are first used (PEP 562), so that `import penstock.v1`, which the core and the edge do,
+brings in neither the SDK nor its dependencies.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock.app import App
+    from penstock.client import Client
+    from penstock.errors import AgentError, Fatal, InvalidOutput, Rejected
+    from penstock.outputs import (
+        Custom,
+        Message,
+        Reasoning,
+        State,
+        StepEnded,
+        StepStarted,
+        Text,
+        ToolCall,
+        ToolCallDelta,
+        ToolResult,
+        ToolResultDelta,
+        Usage,
+    )
+    from penstock.parts import Data, File, Source
+    from penstock.run import Run
+    from penstock.v1.agent_pb2 import Skill
+
+__all__ = [
+    "AgentError",
+    "App",
+    "Client",
+    "Custom",
+    "Data",
+    "Fatal",
+    "File",
+    "InvalidOutput",
+    "Message",
+    "Reasoning",
+    "Rejected",
+    "Run",
+    "Skill",
+    "Source",
+    "State",
+    "StepEnded",
+    "StepStarted",
+    "Text",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolResult",
+    "ToolResultDelta",
+    "Usage",
+]
+
+_HOMES = {
+    "penstock.app": ("App",),
+    "penstock.client": ("Client",),
+    "penstock.errors": ("AgentError", "Fatal", "InvalidOutput", "Rejected"),
+    "penstock.parts": ("Data", "File", "Source"),
+    "penstock.run": ("Run",),
+    "penstock.v1.agent_pb2": ("Skill",),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_MODULE_OF.get(name, "penstock.outputs")), name)
+    globals()[name] = value  # the next use does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,86 @@
+"""Makes docs/configuration.md from the settings classes. A test holds the file against it.
+
+To renew it: `python -m penstock.cli.configuration > docs/configuration.md`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from core_service.config import CoreSettings
+from edge.config import EdgeSettings
+from penstock.cli.client import ClientSettings
+from penstock.cli.flags import as_text, default_of, kind
+from penstock.settings import Settings, flag_name, variable_name
+from penstock.worker import WorkerSettings
+
+PROCESSES: tuple[tuple[type[Settings], str], ...] = (
+    (CoreSettings, "`penstock core`"),
+    (EdgeSettings, "`penstock edge`"),
+    (WorkerSettings, "`penstock worker`"),
+    (ClientSettings, "`penstock run`, `penstock runs`, `penstock agents`"),
+)
+
+INTRODUCTION = """\
+# Configuration
+
+Each process has one table of settings. A setting has the same name everywhere: `grpc_port` is the flag `--grpc-port`,
+the environment variable `PENSTOCK_GRPC_PORT` and the line `grpc_port = 50051` in the table `[core]` of
+`penstock.toml`. The first of these that is set counts:
+
+1. the flag,
+2. the environment variable (an empty one counts as not set),
+3. `penstock.toml` in the working directory, or the file that `PENSTOCK_CONFIG` names,
+4. the default.
+
+```toml
+[core]
+data = "/var/lib/penstock"
+lease = 20
+
+[edge]
+port = 8000
+```
+
+A variable speaks to every process that has such a setting, a line in the file only to that of its table. An unknown
+table or key in the file, and a value that does not fit, end the process with a message that names it.
+
+`penstock up` starts a core, an edge and a worker with these settings. On one machine it prefers other defaults:
+{defaults}.
+
+Nothing asks callers who they are yet. All listeners bind the loopback address; a process told to bind another one says
+so loudly on standard error.
+"""
+
+
+def page() -> str:
+    """The whole file."""
+    tables = (section for process in PROCESSES for section in _section(*process))
+    return "\n".join([INTRODUCTION.format(defaults=_up_defaults()), *tables])
+
+
+def _section(settings: type[Settings], used_by: str) -> Iterator[str]:
+    yield f"## `[{settings.table}]`: {used_by}\n"
+    yield "| flag | variable | value | default | |"
+    yield "|---|---|---|---|---|"
+    for name, field in settings.model_fields.items():
+        looks, default = kind(field).replace("|", " \\| "), as_text(default_of(field))
+        shown = f"`{default}`" if default else ""
+        yield f"| `{flag_name(name)}` | `{variable_name(name)}` | {looks} | {shown} | {field.description} |"
+    yield ""
+
+
+def _up_defaults() -> str:
+    # Not at the top: `up` and this page need nothing of each other but this table.
+    from penstock.cli.up import DEFAULTS
+
+    return ", ".join(
+        f"`{name}` of the {settings.table} {as_text(value)}"
+        for settings, values in DEFAULTS.items()
+        for name, value in values.items()
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -1,0 +1,51 @@
+"""What `penstock core`, `edge` and `worker` do alike before they hand over to their process's own `main`.
+
+A child of `penstock up` dies with it: its standard input is a pipe that only the supervisor holds open, so that the
+end of the supervisor, even by SIGKILL, is the end of that pipe. Nothing needs to be softened: a run survives the
+SIGKILL of any process, and an orphan that drained for seconds would hold the ports that a restart needs.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from penstock import logs
+from penstock.cli.listeners import listeners, require_free, warn_when_exposed
+from penstock.settings import Settings
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def supervised_flag(command: Decorated) -> Decorated:
+    """Adds the flag by which the supervisor marks its children."""
+    return click.option("--supervised", is_flag=True, hidden=True, help="Die when standard input ends.")(command)
+
+
+def begin(process: str, settings: Settings, *, supervised: bool) -> None:
+    """Sets up the log, and checks what the process will listen on."""
+    if supervised:
+        die_with_parent()
+    else:
+        warn_when_exposed(listeners(settings))
+    logs.configure(process, level=settings.log_level, json=settings.log_json)
+    require_free(listeners(settings))
+
+
+def die_with_parent() -> None:
+    """Ends this process, at once, when its standard input ends. Its own code reads an empty one from now on."""
+    pipe = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    threading.Thread(target=_exit_at_end_of, args=(pipe,), daemon=True, name="die-with-parent").start()
+
+
+def _exit_at_end_of(pipe: int) -> None:
+    while os.read(pipe, 4096):
+        pass
+    os._exit(1)

@@ -1,0 +1,141 @@
+"""`penstock runs`: list, show, watch and cancel runs."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+import click
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from edge.flat_json import dumps, enum_names, flat
+from penstock.cli.client import core_flags, json_flag, talk
+from penstock.cli.follow import Follower, chosen_view, exit_code
+from penstock.cli.tables import show_table
+from penstock.client import Client
+from penstock.v1.run_pb2 import EndReason, Run, RunState
+
+_STATE_NAMES = enum_names(RunState.DESCRIPTOR)
+_REASON_NAMES = enum_names(EndReason.DESCRIPTOR)
+STATES = {_STATE_NAMES[state]: state for state in RunState.values() if state != RunState.RUN_STATE_UNSPECIFIED}
+
+
+@click.group
+def runs() -> None:
+    """List, show, watch and cancel runs."""
+
+
+@runs.command("list")
+@click.option("--agent", default="", metavar="AGENT", help="Only runs of this agent.")
+@click.option("--thread", default="", metavar="THREAD", help="Only runs of this thread.")
+@click.option(
+    "--state", "states", type=click.Choice(list(STATES)), multiple=True, help="Only runs in this state; repeatable."
+)
+@click.option("--limit", default=20, show_default=True, help="At most so many.")
+@json_flag
+@core_flags
+def list_runs(agent: str, thread: str, states: tuple[str, ...], limit: int, *, as_json: bool, **given: object) -> None:
+    """List runs, newest first."""
+
+    async def conversation(client: Client) -> int:
+        chosen = [STATES[state] for state in states]
+        found: list[Run] = []
+        async for run in client.list(agent_id=agent, thread_id=thread, states=chosen):
+            if len(found) == limit:
+                break
+            found.append(run)
+        if as_json:
+            _write_json(*found)
+        else:
+            columns = ("RUN", "AGENT", "STATE", "REASON", "CREATED", "SECONDS", "THREAD")
+            show_table(columns, [_row(run) for run in found], when_empty="There are no such runs.")
+        return 0
+
+    talk(given, conversation)
+
+
+@runs.command
+@click.argument("run_id", metavar="RUN")
+@json_flag
+@core_flags
+def show(run_id: str, *, as_json: bool, **given: object) -> None:
+    """Tell all about a run."""
+
+    async def conversation(client: Client) -> int:
+        run = await client.get(run_id)
+        if as_json:
+            _write_json(run)
+        else:
+            rows = [(name, _plain(value)) for name, value in flat(run).items() if value != {}]
+            show_table(("FIELD", "VALUE"), rows, when_empty="")
+        return 0
+
+    talk(given, conversation)
+
+
+@runs.command
+@click.argument("run_id", metavar="RUN")
+@click.option("--after", default=0, metavar="SEQ", help="Begin behind this event.")
+@json_flag
+@core_flags
+def watch(run_id: str, after: int, *, as_json: bool, **given: object) -> None:
+    """Print a run: what it said so far, then what follows. Ctrl-C stops watching, not the run.
+
+    The exit code is 0 when the run succeeded, 1 when it failed, 130 when it was cancelled or on Ctrl-C.
+    """
+
+    async def conversation(client: Client) -> int:
+        follower = Follower(chosen_view(as_json=as_json), run_id=run_id, after=after)
+        await follower.show(client.watch(run_id, after=after))
+        return exit_code(follower.end or await client.get(run_id))  # nothing follows the last event
+
+    talk(given, conversation)
+
+
+@runs.command
+@click.argument("run_ids", nargs=-1, required=True, metavar="RUN...")
+@json_flag
+@core_flags
+def cancel(run_ids: tuple[str, ...], *, as_json: bool, **given: object) -> None:
+    """Ask runs to stop. Each has a grace time to clean up; one that has ended stays as it is."""
+
+    async def conversation(client: Client) -> int:
+        for run_id in run_ids:
+            run = await client.cancel(run_id)
+            if as_json:
+                _write_json(run)
+            else:
+                click.echo(f"{run.id} is {_STATE_NAMES.get(run.state, 'unknown')}{_wish(run)}")
+        return 0
+
+    talk(given, conversation)
+
+
+def _write_json(*found: Run) -> None:
+    for run in found:
+        click.echo(dumps(flat(run)))
+
+
+def _wish(run: Run) -> str:
+    is_over = run.HasField("end_time")
+    return ", and was asked to stop" if run.cancel_requested and not is_over else ""
+
+
+def _row(run: Run) -> tuple[str, ...]:
+    state = _STATE_NAMES.get(run.state, "unknown")
+    reason = _REASON_NAMES.get(run.reason, "unknown") if run.reason else ""
+    return run.id, run.agent_id, state, reason, _local(run.create_time), _seconds(run), run.thread_id
+
+
+def _local(time: Timestamp) -> str:
+    return f"{time.ToDatetime(UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _seconds(run: Run) -> str:
+    """From its start to its end; empty before."""
+    if not (run.HasField("start_time") and run.HasField("end_time")):
+        return ""
+    return f"{(run.end_time.ToNanoseconds() - run.start_time.ToNanoseconds()) / 1e9:.1f}"
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else dumps(value).decode()
