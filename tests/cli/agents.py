@@ -1,0 +1,45 @@
+"""The agents that the tests of the command line run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import penstock
+
+app = penstock.App("cli-tests")
+
+
+@app.agent("echo", description="Repeats what you say.")
+async def echo(run: penstock.Run) -> AsyncIterator[str]:
+    for word in run.text.split():
+        yield word + " "
+
+
+@app.agent("fail")
+async def fail(run: penstock.Run) -> AsyncIterator[str]:
+    yield "So far"
+    raise penstock.Fatal("It broke.", code="BROKEN")
+
+
+@app.agent("endless")
+async def endless(run: penstock.Run) -> AsyncIterator[str]:
+    yield "working"
+    await asyncio.Event().wait()
+
+
+@app.agent("stubborn")
+async def stubborn(run: penstock.Run) -> AsyncIterator[str]:
+    yield "working"
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        yield "cleaning up"
+        await asyncio.Event().wait()
+
+
+@app.agent("double")
+async def double(run: penstock.Run) -> dict[str, int]:
+    value = run.input
+    assert isinstance(value, dict)
+    return {"doubled": 2 * value["number"]}
