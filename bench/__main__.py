@@ -59,7 +59,8 @@ async def _measure(stores: Sequence[str], names: Sequence[str], sizes: Sizes, pa
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
-    origin, settings, results = provenance(), {}, []
+    origin = provenance() | {"sizes": "full" if sizes is FULL else "quick"}
+    settings, results = {}, []
     for store in stores:
         with DATABASES[store]() as databases:
             settings[store] = databases.settings

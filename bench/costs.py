@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import psutil
 
@@ -13,24 +15,37 @@ CLIENT = "client"
 KIB = 1024
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """CPU time over a while."""
+
+    by_process: Mapping[str, float]
+    """Seconds of each process."""
+    elsewhere: float
+    """Cores that were busy with something else, on average: what makes figures worse and is not ours."""
+
+    def micros_per(self, count: int) -> dict[str, float]:
+        """Return microseconds of each process per event, or per run."""
+        return {name: seconds * 1e6 / count for name, seconds in self.by_process.items()}
+
+
 class CpuMeter:
-    """CPU seconds of all processes from its making on."""
+    """Measures from its making on."""
 
     def __init__(self, system: System) -> None:
         self._processes = {**system.processes, CLIENT: psutil.Process(os.getpid())}
+        self._began = time.monotonic()
+        self._machine = _busy_seconds()
         self._before = self._seconds()
 
-    def spent(self) -> dict[str, float]:
-        """Return the seconds of each process so far."""
-        return {name: now - self._before[name] for name, now in self._seconds().items()}
+    def spent(self) -> Spent:
+        """Return what was spent so far."""
+        ours = {name: now - self._before[name] for name, now in self._seconds().items()}
+        others = _busy_seconds() - self._machine - sum(ours.values())
+        return Spent(ours, max(others, 0.0) / (time.monotonic() - self._began))
 
     def _seconds(self) -> dict[str, float]:
         return {name: _cpu_seconds(process) for name, process in self._processes.items()}
-
-
-def micros_per(seconds: Mapping[str, float], count: int) -> dict[str, float]:
-    """Return microseconds of each process per event, or per run."""
-    return {name: spent * 1e6 / count for name, spent in seconds.items()}
 
 
 def resident_kib(system: System) -> dict[str, float]:
@@ -50,3 +65,9 @@ def _cpu_seconds(process: psutil.Process) -> float:
         total += times.children_user + times.children_system
         total += sum(_cpu_seconds(child) for child in process.children())
     return total
+
+
+def _busy_seconds() -> float:
+    """Of the whole machine."""
+    times = psutil.cpu_times()
+    return float(sum(times)) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)

@@ -14,5 +14,7 @@ class Measurement:
     """What the CPU time is divided by: an event, or a run."""
     cpu_micros: dict[str, float] = field(default_factory=dict)
     """CPU time of each process per unit."""
+    elsewhere: float = 0.0
+    """Cores that were busy with something else meanwhile."""
     detail: dict[str, float] = field(default_factory=dict)
     """What helps to read the figures; only in the JSON."""

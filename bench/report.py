@@ -13,6 +13,10 @@ from rich.table import Table
 from bench.measurement import Measurement
 from bench.targets import TARGETS, Target
 
+COLOURS = {"aim": "green", "must": "green", "missed": "red", "below aim": "yellow"}
+QUIET = 0.1
+"""Cores that other programs may use before it is worth a word."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -39,6 +43,8 @@ def print_progress(console: Console, result: Result) -> None:
     console.print(f"{result.store} {result.scenario}: [{colour}]{word}[/] in {result.seconds:.1f} s", highlight=False)
     if result.failure:
         console.print(result.failure, markup=False, highlight=False)
+    if result.measurement and result.measurement.elsewhere > QUIET:
+        console.print(f"  [yellow]{result.measurement.elsewhere:.1f} cores were busy with something else[/]")
     for complaint in result.complaints[:3]:
         console.print(f"  {complaint[:300]}", markup=False, highlight=False)
     if len(result.complaints) > 3:
@@ -73,9 +79,9 @@ def _figures(store: str, results: Sequence[Result], *, comparable: bool) -> Tabl
     for result in results:
         for name, value in result.figures.items():
             target = TARGETS[name].on(store)
-            bounds = (_amount(bound, target.unit) for bound in (target.must, target.aim))
-            judged = verdict(target, value) if comparable else ""
-            table.add_row(target.title, _amount(value, target.unit), *bounds, judged)
+            bounds = (amount(bound, target.unit) for bound in (target.must, target.aim))
+            judged = _coloured(verdict(target, value)) if comparable else ""
+            table.add_row(target.title, amount(value, target.unit), *bounds, judged)
         if result.failure:
             table.add_row(result.scenario, "[red]failed[/]")
     return table
@@ -84,10 +90,14 @@ def _figures(store: str, results: Sequence[Result], *, comparable: bool) -> Tabl
 def verdict(target: Target, value: float) -> str:
     """Return the best bound that the value keeps."""
     if target.aim is not None and target.is_met_by(value, target.aim):
-        return "[green]aim[/]"
+        return "aim"
     if target.must is not None:
-        return "[green]must[/]" if target.is_met_by(value, target.must) else "[red]missed[/]"
-    return "" if target.aim is None else "[yellow]below aim[/]"
+        return "must" if target.is_met_by(value, target.must) else "missed"
+    return "" if target.aim is None else "below aim"
+
+
+def _coloured(verdict: str) -> str:
+    return f"[{COLOURS[verdict]}]{verdict}[/]" if verdict else ""
 
 
 def _cpu(store: str, results: Sequence[Result]) -> Table:
@@ -95,17 +105,19 @@ def _cpu(store: str, results: Sequence[Result]) -> Table:
     names = list(dict.fromkeys(name for _, measurement in measured for name in measurement.cpu_micros))
     table = Table(title=f"CPU time on {store}, µs", title_justify="left")
     table.add_column("scenario")
-    for name in ("per", *names, "all"):
+    for name in ("per", *names, "all", "busy elsewhere"):
         table.add_column(name, justify="right")
     for scenario, measurement in measured:
         micros = measurement.cpu_micros
         if micros:
             cells = [f"{micros[name]:,.1f}" if name in micros else "" for name in names]
-            table.add_row(scenario, measurement.unit, *cells, f"{sum(micros.values()):,.1f}")
+            total, elsewhere = f"{sum(micros.values()):,.1f}", f"{measurement.elsewhere:.2f} cores"
+            table.add_row(scenario, measurement.unit, *cells, total, elsewhere)
     return table
 
 
-def _amount(value: float | None, unit: str) -> str:
+def amount(value: float | None, unit: str) -> str:
+    """Return a figure as people write it; nothing for None."""
     if value is None:
         return ""
     digits = 0 if abs(value) >= 100 or value == int(value) else 2 if abs(value) < 10 else 1

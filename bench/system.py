@@ -21,8 +21,8 @@ from penstock.cli.apps import DEMO
 from penstock.cli.flags import command_line
 
 CORE = {"grpc_port": 0, "metrics_port": 0}
-WORKER = {"concurrency": 20_000, "drain_timeout": 0, "grace": 0}
-EDGE = {"port": 0, "settle": 0, "drain": 0, "grace": 0}
+WORKER = {"concurrency": 20_000, "run_grace": 0, "handler_grace": 0}
+EDGE = {"port": 0, "settle": 0, "drain": 0, "request_grace": 0}
 STOP_ORDER = ("edge", "worker", "core")
 READY_WITHIN = 20.0
 STOP_WITHIN = 3.0

@@ -33,7 +33,6 @@ from core_service.rpc.services import add_service
 from core_service.rpc.system import SystemServicer
 from core_service.rpc.threads import ThreadServicer
 from core_service.rpc.workers import WorkerServicer
-from penstock import logs as log_setup
 from penstock.grpc_options import SERVER_OPTIONS
 from penstock.v1 import (
     agent_service_pb2,
@@ -197,7 +196,7 @@ async def _background(engine: Engine, bus: Bus, reaper: Reaper) -> AsyncIterator
         reaper.tick(),
         reaper.sweep(),
     ]
-    async with bus.listen(engine.dispatch.rung), asyncio.TaskGroup() as group:
+    async with bus.listen("work", engine.dispatch.rung), asyncio.TaskGroup() as group:
         tasks = [group.create_task(loop) for loop in loops]
         try:
             yield
@@ -242,6 +241,5 @@ async def _main(settings: CoreSettings) -> None:
 
 
 def main(settings: CoreSettings) -> None:
-    """Run a core until SIGTERM or SIGINT."""
-    log_setup.configure("core", level=settings.log_level, json=settings.log_json)
+    """Run a core until SIGTERM or SIGINT. The log is set up by the caller."""
     uvloop.run(_main(settings))

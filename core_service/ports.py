@@ -52,8 +52,8 @@ class Bus(Protocol):
         """Ring at every listener, this core's included. Never blocks, never raises."""
         ...
 
-    def listen(self, listener: Callable[[Ring], None]) -> AbstractAsyncContextManager[None]:
-        """Call `listener` in the event loop for each ring while the context is open."""
+    def listen(self, topic: str, listener: Callable[[str], None]) -> AbstractAsyncContextManager[None]:
+        """Call `listener` in the event loop with the key of each ring of a topic while the context is open."""
         ...
 
 
@@ -312,10 +312,10 @@ class Store(Protocol):
         """Return the messages that came with a run."""
         ...
 
-    async def promote(self, tenant: str, thread_id: str) -> str | None:
-        """Make the first waiting run of a thread its holder if it has none.
+    async def promote(self, threads: Sequence[tuple[str, str]]) -> set[str]:
+        """Of each (tenant, thread) that has no holder, make the first waiting run the holder.
 
-        Returns the agent of a run that may start now.
+        Returns the agents that have runs to start now.
         """
         ...
 

@@ -6,7 +6,6 @@ Owns construction, the HTTP server's settings, and the shutdown (ENGINE.md K2). 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import socket
@@ -26,7 +25,6 @@ from edge.middleware import Surroundings, sign
 from edge.protocols.registry import PROTOCOLS
 from edge.streams import STREAMS, Streams
 from edge.watches import WatchLimits
-from penstock import logs
 
 log = structlog.get_logger(__name__)
 
@@ -60,8 +58,7 @@ class Edge:
 
 
 def main(settings: EdgeSettings) -> None:
-    """Run an edge until SIGTERM or SIGINT; a second signal ends it at once."""
-    logs.configure("edge", level=settings.log_level, json=settings.log_json)
+    """Run an edge until SIGTERM or SIGINT; a second signal ends it at once. The log is set up by the caller."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(settings))
 
@@ -93,15 +90,13 @@ async def _serve_until_told(settings: EdgeSettings, told: asyncio.Event) -> None
 @asynccontextmanager
 async def running(settings: EdgeSettings) -> AsyncIterator[Edge]:
     """Serve inside of the `async with`. At its end requests that still run get their grace, then are cut off."""
-    if not is_loopback(settings.host):
-        log.warning("THIS EDGE HAS NO AUTHENTICATION YET: whoever reaches it can run agents", host=settings.host)
     async with _core_client(settings) as core, _streams(settings) as streams:
         readiness = Readiness()
         app = build(settings, core, streams, readiness)
         runner = web.AppRunner(
             app,
             handler_cancellation=True,  # a client that goes away stops its handler, and that its calls of the core
-            shutdown_timeout=settings.grace / 2,  # aiohttp waits twice before it cancels a handler
+            shutdown_timeout=settings.request_grace / 2,  # aiohttp waits twice before it cancels a handler
             access_log=None,  # the middleware writes one line per request
             logger=_http_log(),
             max_line_size=settings.max_url * PARSER_MARGIN,
@@ -171,14 +166,6 @@ def _http_log() -> logging.Logger:
 
 def _is_ours(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

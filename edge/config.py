@@ -59,4 +59,6 @@ class EdgeSettings(Settings, table="edge"):
         5.0, ge=0, description="Shutdown: time between a failing /readyz and the last accept, in seconds."
     )
     drain: float = Field(5.0, ge=0, description="Shutdown: time over which resumable streams are closed, in seconds.")
-    grace: float = Field(30.0, ge=0, description="Shutdown: time that all other requests get to finish, in seconds.")
+    request_grace: float = Field(
+        30.0, ge=0, description="Shutdown: time that all other requests get to finish, in seconds."
+    )

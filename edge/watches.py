@@ -21,6 +21,7 @@ import structlog
 from edge.errors import Refusal, refusal_of, refuse
 from edge.watch import Watch
 from penstock.v1.run_service_pb2 import (
+    WatchAction,
     WatchError,
     WatchManyRequest,
     WatchManyResponse,
@@ -32,6 +33,7 @@ from penstock.v1.run_service_pb2 import (
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+ACTIONS_PER_MESSAGE = 1_000
 
 FINAL_CODES = frozenset(
     {
@@ -63,7 +65,7 @@ class Watches:
         self._limits = limits
         self._served: dict[int, Watch] = {}
         self._ids = itertools.count(1)
-        self._outbox: deque[WatchManyRequest] = deque()
+        self._outbox: deque[WatchAction] = deque()
         self._asked = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._pause = FIRST_PAUSE
@@ -101,12 +103,12 @@ class Watches:
     def stop(self, watch: Watch) -> None:
         """Serve the watch no more. Part of `Source`."""
         if self._served.pop(watch.watch_id, None) is not None:
-            self._send(WatchManyRequest(stop=WatchStop(watch_id=watch.watch_id)))
+            self._send(WatchAction(stop=WatchStop(watch_id=watch.watch_id)))
         watch.watch_id = 0
         watch.patience_until = 0.0
 
-    def _send(self, request: WatchManyRequest) -> None:
-        self._outbox.append(request)
+    def _send(self, action: WatchAction) -> None:
+        self._outbox.append(action)
         self._asked.set()
 
     def _patience(self) -> float:
@@ -141,7 +143,8 @@ class Watches:
         try:
             while True:
                 while self._outbox:
-                    await call.write(self._outbox.popleft())
+                    count = min(len(self._outbox), ACTIONS_PER_MESSAGE)
+                    await call.write(WatchManyRequest(actions=[self._outbox.popleft() for _ in range(count)]))
                 self._asked.clear()
                 await self._asked.wait()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -229,8 +232,8 @@ class Watches:
             self._fail(watch, refusal)
 
 
-def _start_of(watch: Watch) -> WatchManyRequest:
-    return WatchManyRequest(start=WatchStart(watch_id=watch.watch_id, run_id=watch.run_id, after_seq=watch.tail))
+def _start_of(watch: Watch) -> WatchAction:
+    return WatchAction(start=WatchStart(watch_id=watch.watch_id, run_id=watch.run_id, after_seq=watch.tail))
 
 
 def _core_away() -> Refusal:

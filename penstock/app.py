@@ -85,13 +85,12 @@ class App:
     def run(self, **settings: object) -> None:
         """Start a core, an edge and a worker with this app, and serve until Ctrl-C: what `penstock up FILE:APP` does.
 
-        Settings are the options of `penstock up`, with underscores: `port=9000`. The app must be a global of the file
-        that Python was started with, because the worker is a process of its own and imports it.
+        Settings are the options of `penstock up`, with underscores: `port=9000`, `log_json=True`. The app must be a
+        global of the file that Python was started with, because the worker is a process of its own and imports it.
         """
-        from penstock.cli import main  # the command line needs the App
+        from penstock.cli import flags, main  # the command line needs the App
 
-        options = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-        main(["up", self._address(), *options], prog_name="penstock")
+        main(["up", *flags.command_line(settings), self._address()], prog_name="penstock")
 
     def _add(self, agent: ServedAgent) -> None:
         agent_id = agent.declaration.id

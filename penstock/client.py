@@ -12,7 +12,7 @@ go on behind the last event they saw. What it takes and returns are messages of 
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias, TypeVar
 
@@ -160,6 +160,12 @@ class Client:
     async def get(self, run_id: str) -> Run:
         """Return a run as it is."""
         return (await self._call(self._runs.GetRun, run_service_pb2.GetRunRequest(run_id=run_id))).run
+
+    async def snapshot(self, run_id: str) -> tuple[Run, Sequence[Message]]:
+        """Return a run and what was said in it so far; a watch after the run's `last_seq` goes on from there."""
+        request = run_service_pb2.GetRunRequest(run_id=run_id, view=run_service_pb2.RunView.RUN_VIEW_FULL)
+        answer = await self._call(self._runs.GetRun, request)
+        return answer.run, answer.messages
 
     async def cancel(
         self, run_id: str, *, reason: EndReason.ValueType = EndReason.END_REASON_USER, request_id: str = ""

@@ -55,7 +55,9 @@ def _pieces(text: str) -> list[str]:
 
 
 def _output_records(output: object) -> list[bytes]:
-    if isinstance(output, Text | Reasoning):
+    if isinstance(output, Text) and not output.lane:
+        return text_records(output.text)
+    if isinstance(output, Text | Reasoning) and not 0 < len(output.text) <= PIECE:
         return [_record(replace(output, text=piece)) for piece in _pieces(output.text)]
     if isinstance(output, _CLASSES):
         return [_record(output)]

@@ -33,6 +33,8 @@ class Execution:
     async def execute(self) -> None:
         """Run the handler and put its end into the outbox. Raises nothing."""
         self._task = asyncio.current_task()
+        # Also for what the author logs: the task, and threads that it starts, have a context of their own.
+        structlog.contextvars.bind_contextvars(run_id=self.run.id, agent_id=self.run.agent_id, attempt=self.run.attempt)
         end = EndOutput() if self.run.cancelled else await self._outcome()
         self._task = None
         self.has_ended = True
@@ -65,9 +67,8 @@ class Execution:
 
     def _failure(self, error: BaseException) -> EndOutput:
         end = end_of(error)
-        line = log.bind(run_id=self.run.id, agent_id=self.run.agent_id, attempt=self.run.attempt, code=end.error.code)
         if is_intended(error):
-            line.info("run failed", error=str(error))
+            log.info("run_failed", code=end.error.code, error=str(error))
         else:
-            line.error("handler raised", exc_info=error)
+            log.error("handler_raised", code=end.error.code, exc_info=error)
         return end

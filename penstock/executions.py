@@ -7,7 +7,6 @@ says and answers into the outboxes; it does not know how either travels.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -48,7 +47,11 @@ class Executions:
         self._held: dict[str, Execution] = {}
         self._partial: dict[str, Assignment] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._running: Counter[str] = Counter()
+        self._turns = {
+            agent_id: asyncio.Semaphore(agent.declaration.concurrency)
+            for agent_id, agent in agents.items()
+            if agent.declaration.concurrency
+        }
         self._is_closing = False
         self.is_empty = asyncio.Event()
         """No run is held."""
@@ -85,7 +88,7 @@ class Executions:
             if answer is None or answer.attempt != execution.run.attempt:
                 self._drop(execution, "REVOKED")
             elif not execution.outbox.acked <= answer.accepted <= execution.outbox.last:
-                log.error("the core's count is impossible", run_id=run_id, accepted=answer.accepted)
+                log.error("impossible_count", run_id=run_id, accepted=answer.accepted)
                 self._drop(execution, "REVOKED")
             else:
                 execution.outbox.resume(answer.accepted)
@@ -118,7 +121,7 @@ class Executions:
             self._drop(held, "REVOKED")
         refusal = self._refusal(whole.run.agent_id)
         if refusal:
-            log.warning("run declined", run_id=run_id, agent_id=whole.run.agent_id, reason=refusal)
+            log.warning("run_declined", run_id=run_id, agent_id=whole.run.agent_id, reason=refusal)
             self._decline(run_id, attempt, refusal)
             self._outboxes.credit(1)
             return
@@ -173,13 +176,9 @@ class Executions:
         return assignment
 
     def _refusal(self, agent_id: str) -> str:
-        agent = self._agents.get(agent_id)
         if self._is_closing:
             return "DRAINING"
-        if agent is None:
-            return "UNKNOWN_AGENT"
-        limit = agent.declaration.concurrency
-        return "AGENT_BUSY" if limit and self._running[agent_id] >= limit else ""
+        return "" if agent_id in self._agents else "UNKNOWN_AGENT"
 
     def _start(self, assignment: Assignment) -> None:
         run = Run(assignment)
@@ -188,14 +187,18 @@ class Executions:
         self.is_empty.clear()
         self._accept(run)
         self._free -= 1
-        self._running[run.agent_id] += 1
         task = asyncio.create_task(self._execute(execution), name=f"{run.agent_id} {run.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _execute(self, execution: Execution) -> None:
-        await execution.execute()
-        self._running[execution.run.agent_id] -= 1
+        turn = self._turns.get(execution.run.agent_id)
+        if turn is None:
+            await execution.execute()
+        else:
+            # The core keeps the limit too. It may be ahead of a handler that still cleans up after a lost run.
+            async with turn:
+                await execution.execute()
         self._free += 1
         if not self._is_closing:
             self._outboxes.credit(1)

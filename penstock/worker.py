@@ -40,8 +40,8 @@ class WorkerSettings(Settings, table="worker"):
 
     core: str = Field("127.0.0.1:50051", min_length=1, description="Addresses of cores, separated by commas.")
     concurrency: int = Field(100, ge=1, description="Runs at a time, over all agents.")
-    grace: float = Field(10.0, ge=0, description="Seconds that handlers have to clean up when the worker stops.")
-    drain_timeout: float = Field(30.0, ge=0, description="Seconds that runs have to end after the first signal.")
+    run_grace: float = Field(30.0, ge=0, description="Shutdown: seconds that runs have to end by themselves.")
+    handler_grace: float = Field(10.0, ge=0, description="Shutdown: seconds that the other handlers have to clean up.")
 
     @property
     def cores(self) -> list[str]:
@@ -53,12 +53,14 @@ class Worker:
     """One process life of a worker. `run` returns once it has drained."""
 
     def __init__(self, app: App, settings: WorkerSettings) -> None:
+        if not app.agents:
+            raise ValueError(f"the app {app.name} has no agents")
         self.worker_id = uuid.uuid4().hex
         self._app = app
         self._settings = settings
         self._outboxes = Outboxes()
         self._executions = Executions(
-            app.agents, self._outboxes, concurrency=settings.concurrency, grace=settings.grace
+            app.agents, self._outboxes, concurrency=settings.concurrency, grace=settings.handler_grace
         )
         self._drain = asyncio.Event()
         self._connection: Connection | None = None
@@ -93,10 +95,10 @@ class Worker:
     async def _finish_runs(self) -> None:
         self._executions.close()
         try:
-            async with asyncio.timeout(self._settings.drain_timeout):
+            async with asyncio.timeout(self._settings.run_grace):
                 await self._executions.is_empty.wait()
         except TimeoutError:
-            log.warning("runs are returned", runs=len(self._executions.held()))
+            log.warning("runs_returned", runs=len(self._executions.held()))
             self._executions.give_back()
 
     async def _stay_connected(self) -> None:
@@ -149,7 +151,7 @@ class Worker:
     def _report(self, address: str, why: str) -> None:
         """Each trouble once: a core may be away for hours."""
         if why != self._trouble:
-            log.warning("no connection to a core", address=address, why=why, runs=len(self._executions.held()))
+            log.warning("no_connection", address=address, why=why, runs=len(self._executions.held()))
             self._trouble = why
 
 
@@ -168,7 +170,7 @@ def main(app: App, settings: WorkerSettings) -> None:
         with _signals(worker.drain):
             await worker.run()
         if worker.unstoppable:
-            log.warning("handlers would not stop", handlers=worker.unstoppable)
+            log.warning("handlers_left_behind", handlers=worker.unstoppable)
             os._exit(0)  # the end of the loop would wait for them
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.closed_loop import closed_loop
-from bench.costs import CpuMeter, micros_per
+from bench.costs import CpuMeter
 from bench.measurement import Measurement
 from bench.stage import Stage
 from bench.stats import percentile
@@ -25,6 +25,7 @@ async def burst(stage: Stage) -> Measurement:
             "run_p50_ms": 1e3 * percentile(load.durations, 50),
             "run_p99_ms": 1e3 * percentile(load.durations, 99),
         },
-        cpu_micros=micros_per(cpu, load.events),
+        cpu_micros=cpu.micros_per(load.events),
+        elsewhere=cpu.elsewhere,
         detail={"runs": load.runs, "events": load.events, "seconds": load.seconds},
     )

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from bench.costs import CpuMeter, micros_per
+from bench.costs import CpuMeter
 from bench.events import WrongStream
 from bench.measurement import Measurement
 from bench.requests import Edge
@@ -78,9 +78,14 @@ async def paced(stage: Stage, *, rate: int) -> Measurement:
             "latency_p50_ms": 1e3 * percentile(ages, 50),
             "latency_p99_ms": 1e3 * percentile(ages, 99),
         },
-        cpu_micros=micros_per(cpu, events),
+        cpu_micros=cpu.micros_per(events),
+        elsewhere=cpu.elsewhere,
         detail={"runs": pace.runs, "offered_per_second": pace.runs * rate, "unfinished_runs": unfinished}
-        | {"latency_max_ms": 1e3 * max(ages), "latencies": len(ages), "cpu_share": sum(cpu.values()) / seconds},
+        | {
+            "latency_max_ms": 1e3 * max(ages),
+            "latencies": len(ages),
+            "cores_used": sum(cpu.by_process.values()) / seconds,
+        },
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.closed_loop import closed_loop
-from bench.costs import CpuMeter, micros_per
+from bench.costs import CpuMeter
 from bench.measurement import Measurement
 from bench.stage import Stage
 from bench.stats import percentile
@@ -28,6 +28,7 @@ async def short_runs(stage: Stage) -> Measurement:
             "run_p99_ms": 1e3 * percentile(load.durations, 99),
         },
         unit="run",
-        cpu_micros=micros_per(cpu, load.runs),
+        cpu_micros=cpu.micros_per(load.runs),
+        elsewhere=cpu.elsewhere,
         detail={"runs": load.runs, "events": load.events, "seconds": load.seconds},
     )

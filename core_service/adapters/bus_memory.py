@@ -13,18 +13,18 @@ class MemoryBus:
     """Implements `ports.Bus` within one process."""
 
     def __init__(self) -> None:
-        self._listeners: list[Callable[[Ring], None]] = []
+        self._listeners: dict[str, list[Callable[[str], None]]] = {}
 
     def ring(self, rings: Sequence[Ring]) -> None:
-        loop = asyncio.get_running_loop()
-        for listener in self._listeners:
-            for ring in rings:
-                loop.call_soon(listener, ring)
+        for ring in rings:
+            for listener in self._listeners.get(ring.topic, ()):
+                asyncio.get_running_loop().call_soon(listener, ring.key)
 
     @asynccontextmanager
-    async def listen(self, listener: Callable[[Ring], None]) -> AsyncIterator[None]:
-        self._listeners.append(listener)
+    async def listen(self, topic: str, listener: Callable[[str], None]) -> AsyncIterator[None]:
+        listeners = self._listeners.setdefault(topic, [])
+        listeners.append(listener)
         try:
             yield
         finally:
-            self._listeners.remove(listener)
+            listeners.remove(listener)

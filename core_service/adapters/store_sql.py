@@ -136,8 +136,8 @@ class SqlStore:
     async def run_input(self, tenant: str, run_id: str) -> list[Message]:
         return await self._database.read(lambda tx: messages.run_input(tx, tenant, run_id))
 
-    async def promote(self, tenant: str, thread_id: str) -> str | None:
-        return await self._database.write(lambda tx: threads.promote(tx, tenant, thread_id))
+    async def promote(self, threads_: Sequence[tuple[str, str]]) -> set[str]:
+        return await self._database.write(lambda tx: threads.promote(tx, threads_))
 
     async def stuck_threads(self, *, limit: int) -> list[tuple[str, str]]:
         return await self._database.read(lambda tx: threads.stuck_threads(tx, limit=limit))

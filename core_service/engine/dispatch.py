@@ -17,7 +17,7 @@ from core_service.domain.errors import Refusal
 from core_service.domain.segments import record
 from core_service.engine.journal import Journal, Published
 from core_service.engine.sessions import WorkerSession
-from core_service.ports import Bus, Clock, Owned, Ring, Segment, Store
+from core_service.ports import Bus, Clock, Owned, Segment, Store
 from penstock.v1.event_pb2 import Event, RunStarted
 from penstock.v1.run_pb2 import RunState
 
@@ -90,13 +90,13 @@ class Dispatch:
         self._wanted.update(agent_ids)
         self._wake.set()
 
-    def rung(self, ring: Ring) -> None:
-        """Listen to the bus."""
-        if ring.topic == "work" and self.pick(ring.key) is not None:
-            self.wake(ring.key)
+    def rung(self, agent_id: str) -> None:
+        """Listen to the bus: a run of this agent waits."""
+        if self.pick(agent_id) is not None:
+            self.wake(agent_id)
 
     def doubt(self, session: WorkerSession, tenant: str) -> None:
-        """Look soon whether a claim happened whose answer was lost (ENGINE.md A6)."""
+        """A claim for this worker got no answer, and may have happened: look soon."""
         self._doubts[session, tenant] = None
         self._wake.set()
 
@@ -157,6 +157,7 @@ class Dispatch:
         self._journal.publish(
             [
                 Published(
+                    tenant,
                     owned.run.id,
                     Segment(owned.last_seq, owned.last_seq, started(owned.last_seq, owned.run.attempt)),
                     RunState.RUN_STATE_RUNNING,

@@ -18,7 +18,7 @@ from core_service.domain.errors import StoreFull, StoreUnavailable
 from core_service.domain.runs import ENDED
 from core_service.engine.metrics import Metrics
 from core_service.engine.owned import OwnedRun
-from core_service.engine.tail import Tail
+from core_service.engine.tail import End, Tail
 from core_service.ports import Append, AppendOutcome, Bus, Clock, Ring, Segment, Store
 from penstock.v1.run_pb2 import RunState
 
@@ -32,13 +32,15 @@ MAX_BATCH_BYTES = 4 << 20
 class Published:
     """Committed news of one run."""
 
+    tenant: str
     run_id: str
     segment: Segment
     state: RunState.ValueType
 
     @property
-    def ended(self) -> bool:
-        return self.state in ENDED
+    def end(self) -> End | None:
+        """Where the log ends, once it has ended."""
+        return End(self.tenant, self.segment.last_seq, self.state) if self.state in ENDED else None
 
 
 class Journal:
@@ -96,7 +98,7 @@ class Journal:
     def publish(self, news: Sequence[Published]) -> None:
         """Tell watchers and other cores what has been committed. Creates and claims publish through here too."""
         for item in news:
-            self._tail.add(item.run_id, item.segment)
+            self._tail.add(item.run_id, item.segment, item.end)
         for listener in self.on_published:
             listener(news)
         self._bus.ring([Ring("run", item.run_id) for item in news])
@@ -194,7 +196,7 @@ class Journal:
             events += append.last - append.expected
             if append.data:
                 segment = Segment(append.expected + 1, append.last, append.data)
-                news.append(Published(owned.run_id, segment, owned.stored_state))
+                news.append(Published(owned.tenant, owned.run_id, segment, owned.stored_state))
         self._metrics.events.inc(events)
         if news:
             self.publish(news)

@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 TICK_SECONDS = 0.5
 SWEEP_SECONDS = 5.0
 RUNS_PER_SWEEP = 200
+THREADS_PER_PROMOTION = 50
 REQUESTS_PER_SWEEP = 10_000
 
 
@@ -163,10 +164,9 @@ class Reaper:
             await self._settling.overdue(head)
 
     async def _unstick(self) -> None:
-        for tenant, thread_id in await self._store.stuck_threads(limit=RUNS_PER_SWEEP):
-            agent_id = await self._store.promote(tenant, thread_id)
-            if agent_id is not None:
-                self._bus.ring([Ring("work", agent_id)])
+        stuck = await self._store.stuck_threads(limit=RUNS_PER_SWEEP)
+        if stuck:
+            self._bus.ring([Ring("work", agent_id) for agent_id in await self._store.promote(stuck)])
 
     async def _signals(self) -> None:
         """Find cancels whose ring was lost."""
@@ -194,11 +194,12 @@ class Promotions:
     async def run(self) -> None:
         """Promote until cancelled; what fails is found by the sweep."""
         while True:
-            tenant, thread_id = await self._free.get()
+            threads = [await self._free.get()]
+            while not self._free.empty() and len(threads) < THREADS_PER_PROMOTION:
+                threads.append(self._free.get_nowait())
             try:
-                agent_id = await self._store.promote(tenant, thread_id)
+                agents = await self._store.promote(threads)
             except Refusal as error:
-                log.warning("promotion_failed", thread_id=thread_id, reason=error.reason)
-                continue
-            if agent_id is not None:
-                self._bus.ring([Ring("work", agent_id)])
+                log.warning("promotion_failed", threads=len(threads), reason=error.reason)
+            else:
+                self._bus.ring([Ring("work", agent_id) for agent_id in agents])

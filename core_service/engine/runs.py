@@ -100,8 +100,10 @@ class Runs:
         agent = await self._agents.get(tenant, request.agent_id)
         run, messages = self._new_run(request)
         queue_timeout = self._queue_timeout(run)
-        if not queue_timeout and not agent.online and self._clock.monotonic() >= self.patient_until:
-            raise NoWorker(f"No worker that runs {agent.id} is connected.", agent_id=agent.id)
+        if not queue_timeout and not agent.online:
+            queue_timeout = self.patient_until - self._clock.monotonic()
+            if queue_timeout <= 0:
+                raise NoWorker(f"No worker that runs {agent.id} is connected.", agent_id=agent.id)
         grammar = Grammar(client_tools=[tool.name for tool in run.options.tools])
         grammar.queue(run, messages, run.create_time.ToMicroseconds())
         queued = grammar.take()
@@ -191,14 +193,14 @@ class Runs:
     ) -> None:
         run = created.run
         if created.started and started is not None and session is not None:
-            news = Published(run.id, Segment(1, 2, queued + started), RunState.RUN_STATE_RUNNING)
+            news = Published(tenant, run.id, Segment(1, 2, queued + started), RunState.RUN_STATE_RUNNING)
             owned = OwnedRun(run, tenant, grammar, fence=1, stored_seq=2, stored_state=RunState.RUN_STATE_RUNNING)
             owned.max_attempts = run.options.max_attempts or self._limits.max_attempts
             self._executions.begin(owned, session, history=created.history, new=messages, state_json=created.state_json)
             self._journal.publish([news])
             self._metrics.queue_seconds.observe(0.0)
         else:
-            self._journal.publish([Published(run.id, Segment(1, 1, queued), RunState.RUN_STATE_QUEUED)])
+            self._journal.publish([Published(tenant, run.id, Segment(1, 1, queued), RunState.RUN_STATE_QUEUED)])
             self._bus.ring([Ring("work", run.agent_id)])
 
     # ── read ─────────────────────────────────────────────────────────────────────────────────────────────────────────

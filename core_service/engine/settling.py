@@ -146,7 +146,8 @@ class Settling:
     async def poisoned(self, owned: OwnedRun) -> None:
         """End a run whose newest events the store could not take, from what its log holds.
 
-        If not even that end can be stored, then one without what the run said; if not that either, an operator must look.
+        If not even that end can be stored, then one without what the run said; if not that either, an operator must
+        look.
         """
         head = await patiently(self._clock, lambda: self._store.head(owned.run_id))
         if head is None or head.state in ENDED or owned.poisonings > 1:

@@ -7,19 +7,31 @@ with their run, which is nearly all of them.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from core_service.domain.segments import skip
 from core_service.ports import Segment
+from penstock.v1.run_pb2 import RunState
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where the log of an ended run ends: it stays true for ever."""
+
+    tenant: str
+    last_seq: int
+    state: RunState.ValueType
 
 
 class _RunTail:
     """Consecutive segments of one run."""
 
-    __slots__ = ("segments", "size")
+    __slots__ = ("end", "segments", "size")
 
     def __init__(self) -> None:
         self.segments: list[Segment] = []
         self.size = 0
+        self.end: End | None = None
 
     def add(self, segment: Segment, max_bytes: int) -> int:
         """Add a segment, drop the oldest beyond `max_bytes`, and return by how much the size changed."""
@@ -71,13 +83,14 @@ class Tail:
         """Bytes held."""
         return self._size
 
-    def add(self, run_id: str, segment: Segment) -> None:
-        """Add a committed segment."""
+    def add(self, run_id: str, segment: Segment, end: End | None = None) -> None:
+        """Add a committed segment; `end` when it is the last one."""
         run = self._runs.get(run_id)
         if run is None:
             run = self._runs[run_id] = _RunTail()
         else:
             self._runs.move_to_end(run_id)
+        run.end = end
         self._size += run.add(segment, self._run_bytes)
         while self._size > self._total_bytes and len(self._runs) > 1:
             self._size -= self._runs.popitem(last=False)[1].size
@@ -87,7 +100,7 @@ class Tail:
         run = self._runs.get(run_id)
         return run.after(seq, max_bytes) if run else None
 
-    def forget(self, run_id: str) -> None:
-        """Drop what is held of a run."""
-        if run := self._runs.pop(run_id, None):
-            self._size -= run.size
+    def end(self, run_id: str) -> End | None:
+        """Return where the run's log ends, if it has ended and is held here."""
+        run = self._runs.get(run_id)
+        return run.end if run else None

@@ -223,8 +223,12 @@ class WatchHub:
             self.close(watcher)
 
     async def _look(self, feed: Feed) -> None:
-        """Find out where the log ends: from the owner, who is here, or from the store."""
+        """Find out where the log ends: from its owner here, from the tail when it has ended, or from the store."""
         if feed.tenant is not None:
+            return
+        if (end := self.tail.end(feed.run_id)) is not None:
+            feed.tenant = end.tenant
+            feed.learn(end.last_seq, end.state)
             return
         if (owned := self._ownership.get(feed.run_id)) is not None:
             feed.tenant = owned.tenant

@@ -178,7 +178,7 @@ class Workers:
         await self._errands.run(patiently(self._clock, lambda: self._note_lost(session.worker_id)))
 
     async def _note_lost(self, worker_id: str) -> None:
-        """Let the store know, also of runs that this core does not know to be the worker's: their claim was under way."""
+        """Let the store know, also of runs whose claim was under way and that this core does not know of."""
         if worker_id not in self._sessions:
             await self._store.session_lost(worker_id, owner=self._core_id, grace=self._lease)
 

@@ -18,7 +18,14 @@ import structlog
 from core_service.domain.errors import CoreDraining, Refusal, WorkerProtocol
 from core_service.engine.watch import Watcher, WatchHub
 from core_service.rpc.errors import status_of
-from penstock.v1.run_service_pb2 import WatchError, WatchManyRequest, WatchManyResponse, WatchPart, WatchStart
+from penstock.v1.run_service_pb2 import (
+    WatchAction,
+    WatchError,
+    WatchManyRequest,
+    WatchManyResponse,
+    WatchPart,
+    WatchStart,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -92,12 +99,12 @@ class WatchMany:
     # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _follow(self, requests: AsyncIterator[WatchManyRequest]) -> None:
-        async for request in requests:
-            match request.WhichOneof("action"):
+        async for action in _actions(requests):
+            match action.WhichOneof("action"):
                 case "start":
-                    await self._start(request.start)
+                    await self._start(action.start)
                 case "stop":
-                    self._stop(request.stop.watch_id)
+                    self._stop(action.stop.watch_id)
                 case _:  # a newer edge's wish: it will see that nothing comes of it
                     continue
         self._closed = True
@@ -203,3 +210,9 @@ class WatchMany:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = error
             self._wake.set()
+
+
+async def _actions(requests: AsyncIterator[WatchManyRequest]) -> AsyncIterator[WatchAction]:
+    async for request in requests:
+        for action in request.actions:
+            yield action

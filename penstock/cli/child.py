@@ -63,6 +63,14 @@ class Child:
         """Ends it now."""
         self._process.kill()
 
+    def suspend(self) -> None:
+        """Stops it until `resume`. By SIGSTOP: in a session without a terminal, SIGTSTP does nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
     async def _read_output(self) -> None:
         reader = asyncio.StreamReader()
         pipe, _ = await asyncio.get_running_loop().connect_read_pipe(

@@ -7,26 +7,18 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 import click
-from pydantic import Field
 
 from penstock import logs
 from penstock.cli import flags
+from penstock.cli.settings import ClientSettings
+from penstock.cli.variables import warn_of_unknown
 from penstock.client import Client
 from penstock.errors import PenstockError, Unavailable
-from penstock.settings import LogLevel, Settings
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 INTERRUPTED = 130
 """The exit code of a command that Ctrl-C ended, as shells count: 128 + SIGINT."""
-
-
-class ClientSettings(Settings, table="client"):
-    """Settings of the commands that talk to a core."""
-
-    core: str = Field("127.0.0.1:50051", min_length=1, description="Address of the core, or of a load balancer.")
-    patience: float = Field(5.0, ge=0, description="How long a core that cannot be reached is waited for, in seconds.")
-    log_level: LogLevel = Field("warning", description="Least severe log lines that are written.")
 
 
 def core_flags(command: Decorated) -> Decorated:
@@ -43,6 +35,7 @@ def json_flag(command: Decorated) -> Decorated:
 
 def talk(given: Mapping[str, object], conversation: Callable[[Client], Coroutine[None, None, int]]) -> None:
     """Runs a conversation with the core, and ends the command with the exit code that it returns."""
+    warn_of_unknown()
     settings = flags.load(ClientSettings, given)
     logs.configure("client", level=settings.log_level, json=settings.log_json)
 

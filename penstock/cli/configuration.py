@@ -8,19 +8,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from core_service.config import CoreSettings
-from edge.config import EdgeSettings
-from penstock.cli.client import ClientSettings
 from penstock.cli.flags import as_text, default_of, kind
+from penstock.cli.settings import PROCESSES
 from penstock.settings import Settings, flag_name, variable_name
-from penstock.worker import WorkerSettings
-
-PROCESSES: tuple[tuple[type[Settings], str], ...] = (
-    (CoreSettings, "`penstock core`"),
-    (EdgeSettings, "`penstock edge`"),
-    (WorkerSettings, "`penstock worker`"),
-    (ClientSettings, "`penstock run`, `penstock runs`, `penstock agents`"),
-)
 
 INTRODUCTION = """\
 # Configuration
@@ -43,8 +33,10 @@ lease = 20
 port = 8000
 ```
 
-A variable speaks to every process that has such a setting, a line in the file only to that of its table. An unknown
-table or key in the file, and a value that does not fit, end the process with a message that names it.
+A variable speaks to every process that has such a setting (`log_level`, `log_json`, `core`; no other name is used
+twice), a line in the file only to that of its table. An unknown table or key in the file, and a value that does not
+fit, end the process with a message that names it. A variable `PENSTOCK_…` that is no setting is told loudly at the
+start, with the name that was probably meant.
 
 `penstock up` starts a core, an edge and a worker with these settings. On one machine it prefers other defaults:
 {defaults}.

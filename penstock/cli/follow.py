@@ -38,8 +38,7 @@ def chosen_view(*, as_json: bool) -> View:
 class Follower:
     """`show` may be called again with the events that follow, after `seq`."""
 
-    def __init__(self, view: View, *, run_id: str = "", after: int = 0) -> None:
-        self.run_id = run_id
+    def __init__(self, view: View, *, after: int = 0) -> None:
         self.seq = after
         self.end: RunEnded | None = None
         self._view = view
@@ -48,9 +47,7 @@ class Follower:
         """Shows them all."""
         async for event in events:
             self.seq = event.seq
-            if event.HasField("run_queued"):
-                self.run_id = event.run_queued.run.id
-            elif event.HasField("run_ended"):
+            if event.HasField("run_ended"):
                 self.end = event.run_ended
             self._view.feed(event)
 

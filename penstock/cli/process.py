@@ -16,6 +16,7 @@ import click
 
 from penstock import logs
 from penstock.cli.listeners import listeners, require_free, warn_when_exposed
+from penstock.cli.variables import warn_of_unknown
 from penstock.settings import Settings
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -27,10 +28,11 @@ def supervised_flag(command: Decorated) -> Decorated:
 
 
 def begin(process: str, settings: Settings, *, supervised: bool) -> None:
-    """Sets up the log, and checks what the process will listen on."""
+    """Sets up the log, and checks the environment and what the process will listen on."""
     if supervised:
         die_with_parent()
     else:
+        warn_of_unknown()
         warn_when_exposed(listeners(settings))
     logs.configure(process, level=settings.log_level, json=settings.log_json)
     require_free(listeners(settings))

@@ -30,15 +30,16 @@ def run(agent: str, text: str | None, json_input: str | None, thread: str, *, as
 
     async def conversation(client: Client) -> int:
         follower = Follower(chosen_view(as_json=as_json))
+        creating = asyncio.create_task(client.create(agent, value, thread_id=thread))
         try:
-            await follower.show(client.stream(agent, value, thread_id=thread))
+            created = await asyncio.shield(creating)
+            await follower.show(client.watch(created.id))
         except asyncio.CancelledError:  # that is how asyncio.run tells of a Ctrl-C
-            if not follower.run_id:
-                raise
             _go_on_after_interrupt()
-            await client.cancel(follower.run_id)
-            await follower.show(client.watch(follower.run_id, after=follower.seq))
-        return exit_code(follower.end or await client.get(follower.run_id))
+            created = await creating  # it may be under way, and would run on with nobody to stop it
+            await client.cancel(created.id)
+            await follower.show(client.watch(created.id, after=follower.seq))
+        return exit_code(follower.end or await client.get(created.id))
 
     talk(given, conversation)
 

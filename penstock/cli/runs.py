@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from edge.flat_json import dumps, enum_names, flat
 from penstock.cli.client import core_flags, json_flag, talk
 from penstock.cli.follow import Follower, chosen_view, exit_code
+from penstock.cli.messages import show_messages
 from penstock.cli.tables import show_table
 from penstock.client import Client
 from penstock.v1.run_pb2 import EndReason, Run, RunState
@@ -58,15 +59,16 @@ def list_runs(agent: str, thread: str, states: tuple[str, ...], limit: int, *, a
 @json_flag
 @core_flags
 def show(run_id: str, *, as_json: bool, **given: object) -> None:
-    """Tell all about a run."""
+    """Tell all about a run, and what was said in it so far."""
 
     async def conversation(client: Client) -> int:
-        run = await client.get(run_id)
+        run, messages = await client.snapshot(run_id)
         if as_json:
-            _write_json(run)
+            click.echo(dumps(flat(run) | {"messages": [flat(message) for message in messages]}))
         else:
             rows = [(name, _plain(value)) for name, value in flat(run).items() if value != {}]
             show_table(("FIELD", "VALUE"), rows, when_empty="")
+            show_messages(messages)
         return 0
 
     talk(given, conversation)
@@ -84,7 +86,7 @@ def watch(run_id: str, after: int, *, as_json: bool, **given: object) -> None:
     """
 
     async def conversation(client: Client) -> int:
-        follower = Follower(chosen_view(as_json=as_json), run_id=run_id, after=after)
+        follower = Follower(chosen_view(as_json=as_json), after=after)
         await follower.show(client.watch(run_id, after=after))
         return exit_code(follower.end or await client.get(run_id))  # nothing follows the last event
 

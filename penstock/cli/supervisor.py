@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -134,16 +135,32 @@ class Supervisor:
         for child in self._children.values():
             child.kill()
 
+    def _suspended(self) -> None:
+        """Ctrl-Z holds everything: children that went on alone would block once nobody reads their log."""
+        for child in self._children.values():
+            child.suspend()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _continued(self) -> None:
+        for child in self._children.values():
+            child.resume()
+
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        for number in numbers:
-            loop.add_signal_handler(number, self._interrupted)
+        handlers = {
+            signal.SIGINT: self._interrupted,
+            signal.SIGTERM: self._interrupted,
+            signal.SIGHUP: self._interrupted,
+            signal.SIGTSTP: self._suspended,
+            signal.SIGCONT: self._continued,
+        }
+        for number, handler in handlers.items():
+            loop.add_signal_handler(number, handler)
         try:
             yield
         finally:
-            for number in numbers:
+            for number in handlers:
                 loop.remove_signal_handler(number)
 
 

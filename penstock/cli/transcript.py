@@ -12,15 +12,13 @@ from typing import TextIO, assert_never
 import click
 
 from edge.flat_json import enum_names
+from penstock.cli.messages import described, harmless, shortened
 from penstock.v1.event_pb2 import Event, PartDelta, RunEnded, RunRetrying
-from penstock.v1.message_pb2 import Part, PartKind, ToolOutcome
+from penstock.v1.message_pb2 import PartKind
 from penstock.v1.run_pb2 import EndReason, InputRequest, RunState
 
 _STATES = enum_names(RunState.DESCRIPTOR)
 _REASONS = enum_names(EndReason.DESCRIPTOR)
-_OUTCOMES = enum_names(ToolOutcome.DESCRIPTOR)
-
-_CONTROLS = dict.fromkeys(code for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t")
 
 LONGEST_VALUE = 200
 """Characters of a tool's arguments or result that are shown."""
@@ -55,7 +53,7 @@ class Transcript:
                     self._parts.add(event.part_started.part.ordinal)
             case "part_ended":
                 if event.part_ended.part.ordinal in self._parts:
-                    self._part(event.part_ended.part)
+                    self._note(described(event.part_ended.part, longest=LONGEST_VALUE))
             case "run_queued":
                 run = event.run_queued.run
                 self._note(f"{run.id} on {run.thread_id}")
@@ -83,34 +81,14 @@ class Transcript:
             return
         if delta.kind == PartKind.PART_KIND_TEXT:
             self._stop_reasoning()
-            self._out.write(_harmless(delta.text) if self._out.isatty() else delta.text)
+            self._out.write(harmless(delta.text) if self._out.isatty() else delta.text)
             self._spoken.add(delta.part)
             self._is_mid_line = not delta.text.endswith("\n")
         elif delta.kind == PartKind.PART_KIND_REASONING and self._err.isatty():
             if not self._is_reasoning:
                 self._new_line()
                 self._is_reasoning = True
-            self._err.write(click.style(_harmless(delta.text), dim=True))
-
-    def _part(self, part: Part) -> None:
-        match part.WhichOneof("content"):
-            case "tool_call":
-                call = part.tool_call
-                self._note(f"{call.title or call.tool_name} {_short(call.arguments_json or call.raw_arguments)}")
-            case "tool_result":
-                result = part.tool_result
-                outcome = _OUTCOMES.get(result.outcome, "unknown")
-                self._note(f"{result.tool_name} {outcome}: {_short(result.output_json or result.error_text)}")
-            case "file":
-                self._note(f"file {part.file.name} {part.file.url}")
-            case "data":
-                self._note(f"data {part.data.name} {_short(part.data.value_json)}")
-            case "source":
-                self._note(f"source {part.source.title} {part.source.url or part.source.filename}")
-            case "text" | "reasoning" | None:
-                pass
-            case unheard_of:
-                assert_never(unheard_of)
+            self._err.write(click.style(harmless(delta.text), dim=True))
 
     def _retry(self, retrying: RunRetrying) -> None:
         taken_back = self._spoken.intersection(retrying.retracted_ordinals)
@@ -135,13 +113,13 @@ class Transcript:
 
     def _note(self, text: str) -> None:
         """For whoever looks on."""
-        if self._err.isatty():
+        if text and self._err.isatty():
             self._tell(text, dim=True)
 
     def _tell(self, text: str, *, fg: str | None = None, dim: bool = False) -> None:
         self._stop_reasoning()
         self._new_line()
-        text = _harmless(text)
+        text = harmless(text)
         self._err.write((click.style(text, fg=fg, dim=dim) if self._err.isatty() else text) + "\n")
 
     def _new_line(self) -> None:
@@ -158,13 +136,5 @@ class Transcript:
 
 
 def _question(question: InputRequest) -> str:
-    return " ".join(filter(None, (question.message, question.tool_name, _short(question.arguments_json))))
-
-
-def _harmless(text: str) -> str:
-    """Without control characters: what an agent says must not command the terminal."""
-    return text.translate(_CONTROLS)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + " …"
+    arguments = shortened(question.arguments_json, LONGEST_VALUE)
+    return " ".join(filter(None, (question.message, question.tool_name, arguments)))

@@ -22,6 +22,7 @@ from penstock.cli.apps import DEMO
 from penstock.cli.listeners import listeners, reachable, require_free, warn_when_exposed
 from penstock.cli.relay import Relay
 from penstock.cli.supervisor import Program, Ready, Supervisor
+from penstock.cli.variables import warn_of_unknown
 from penstock.settings import Settings
 from penstock.worker import WorkerSettings
 
@@ -36,7 +37,7 @@ DEFAULTS: Mapping[type[Settings], Mapping[str, object]] = {
     # One machine: a lost worker is noticed sooner, no load balancer needs time to look away, and somebody waits for
     # Ctrl-C to have its effect.
     CoreSettings: {"lease": 10.0},
-    EdgeSettings: {"settle": 0.0, "drain": 0.0, "grace": 5.0},
+    EdgeSettings: {"settle": 0.0, "drain": 0.0, "request_grace": 5.0},
     WorkerSettings: {},
 }
 """What `up` chooses when nobody set it, by flag, environment or file."""
@@ -55,19 +56,13 @@ class Processes:
     def programs(self) -> list[Program]:
         """In the order of their start; they are stopped in the reverse order, each with the time it may take."""
         core, worker, edge = self.core, self.worker, self.edge
+        worker_stop = worker.run_grace + worker.handler_grace + MARGIN
+        edge_stop = edge.settle + edge.drain + edge.request_grace + MARGIN
         after_core = ("core",)
         return [
             Program("core", self.core_command, (), core.log_level, core.drain_timeout + MARGIN),
-            Program(
-                "worker",
-                self.worker_command,
-                after_core,
-                worker.log_level,
-                worker.drain_timeout + worker.grace + MARGIN,
-            ),
-            Program(
-                "edge", self.edge_command, after_core, edge.log_level, edge.settle + edge.drain + edge.grace + MARGIN
-            ),
+            Program("worker", self.worker_command, after_core, worker.log_level, worker_stop),
+            Program("edge", self.edge_command, after_core, edge.log_level, edge_stop),
         ]
 
     def core_command(self, ready: Mapping[str, Ready]) -> list[str]:
@@ -113,6 +108,7 @@ def up(app: str, ready_file: Path | None, **given: object) -> None:
     """
     if ready_file is not None and not ready_file.parent.is_dir():
         raise click.BadParameter(f"there is no folder {ready_file.parent}", param_hint="--ready-file")
+    warn_of_unknown()
     processes = Processes(
         app,
         flags.load(CoreSettings, given),

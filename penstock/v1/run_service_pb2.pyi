@@ -642,6 +642,30 @@ Global___WatchRunResponse: _TypeAlias = WatchRunResponse  # noqa: Y015
 
 @_typing.final
 class WatchManyRequest(_message.Message):
+    """Starts and stops watches."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___WatchAction]:
+        """Carried out in order."""
+
+    def __init__(
+        self,
+        *,
+        actions: _abc.Iterable[Global___WatchAction] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchManyRequest: _TypeAlias = WatchManyRequest  # noqa: Y015
+
+@_typing.final
+class WatchAction(_message.Message):
     """Starts or stops a watch."""
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -670,7 +694,7 @@ class WatchManyRequest(_message.Message):
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
-Global___WatchManyRequest: _TypeAlias = WatchManyRequest  # noqa: Y015
+Global___WatchAction: _TypeAlias = WatchAction  # noqa: Y015
 
 @_typing.final
 class WatchStart(_message.Message):
@@ -767,7 +791,7 @@ class WatchPart(_message.Message):
     last_seq: _builtins.int
     """Seq of the last event in this part; 0 without events."""
     caught_up: _builtins.bool
-    """The history ends with this part; what follows is live."""
+    """The history ends with this part; what follows is live. A watch with nothing to send yet gets an empty part that says so."""
     ended: _builtins.bool
     """RunEnded was sent: the watch is over."""
     @_builtins.property

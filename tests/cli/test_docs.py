@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from penstock.cli import COMMANDS, main
-from penstock.cli.configuration import PROCESSES, page
+from penstock.cli.configuration import page
+from penstock.cli.settings import PROCESSES
 from penstock.settings import TABLES
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -58,7 +58,11 @@ class GatedStore:
         self._inner = inner
         self._gates: list[Gate] = []
         self._dead = False
-        self.calls: list[str] = []
+        self._calls: list[tuple[str, tuple[Any, ...]]] = []
+
+    def calls_of(self, method: str) -> list[tuple[Any, ...]]:
+        """The positional arguments of all calls of a method so far."""
+        return [args for name, args in self._calls if name == method]
 
     def hold(self, method: str, *, after: bool = False, when: Matches = lambda *a, **k: True, times: int = 1) -> Gate:
         """Hold the next calls of a method; `after` holds the answer of what has been carried out."""
@@ -95,7 +99,7 @@ class GatedStore:
 
         async def call(*args: object, **kwargs: object) -> Any:
             self._check_alive()
-            self.calls.append(name)
+            self._calls.append((name, args))
             gate = self._gate(name, *args, **kwargs)
             if gate is not None and not gate.after:
                 await gate.pass_through()

@@ -43,7 +43,8 @@ class StoredRun:
 
 
 RUNS = """
-SELECT r.run_id, r.thread_id, r.state, r.reason, r.holds_thread, h.owner, h.last_seq, h.oldest_seq, r.attempt, r.failures
+SELECT r.run_id, r.thread_id, r.state, r.reason, r.holds_thread, h.owner, h.last_seq, h.oldest_seq, r.attempt,
+    r.failures
 FROM runs r JOIN heads h ON h.run_id = r.run_id ORDER BY r.created, r.run_id
 """
 SEGMENTS = "SELECT run_id, first_seq, last_seq, codec, data FROM segments ORDER BY run_id, last_seq"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from grpc_health.v1 import health, health_pb2
 
 from core_service.app import Core, serving
 from core_service.ports import Clock, Store
@@ -231,11 +232,29 @@ class RunningCore:
         """What the core says of itself."""
         return await self.system.GetStatus(GetStatusRequest(), timeout=WAIT)
 
+    async def health(self, service: str = "") -> str:
+        """What the standard health service says of a service."""
+        check = self.channel.unary_unary(
+            f"/{health.SERVICE_NAME}/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        answer = await check(health_pb2.HealthCheckRequest(service=service), timeout=WAIT)
+        return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
     async def until_workers(self, count: int) -> None:
         """Wait until the core knows of so many connected workers."""
 
         async def known() -> bool:
             return len((await self.status()).workers) == count
+
+        await until(known)
+
+    async def until_watches(self, count: int) -> None:
+        """Wait until so many watches are open."""
+
+        async def known() -> bool:
+            return (await self.status()).watches == count
 
         await until(known)
 

@@ -1,4 +1,4 @@
-"""Workers that do not come back: their runs are retried when that takes nothing back, else they end, once (ENGINE.md D4)."""
+"""Workers that do not come back: their runs are retried when that takes nothing back, else they end (ENGINE.md D4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocol of a worker's stream: numbers and acknowledgements, reconnects, what is revoked, what closes a stream."""
+"""The protocol of a worker's stream: numbers, acknowledgements, reconnects, what is revoked, what closes a stream."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import pytest
 from penstock.v1.agent_pb2 import Agent
 from penstock.v1.agent_service_pb2 import GetAgentRequest, ListAgentsRequest
 from penstock.v1.run_pb2 import EndReason, RunError, RunState
-from penstock.v1.worker_service_pb2 import Credit, Hello, Held, MessageOutput, Output, WorkerMessage
+from penstock.v1.worker_service_pb2 import Credit, Held, Hello, MessageOutput, Output, WorkerMessage
 from tests.core.hand_clock import HandClock
 from tests.core.refusals import refused
 from tests.core.running_core import RunningCore
 from tests.core.scripted_worker import Job, Stream, agent, end_output
-
 
 # ── outputs and their numbers ────────────────────────────────────────────────────────────────────────────────────────
 

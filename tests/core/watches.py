@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 
 from penstock.v1.run_service_pb2 import (
+    WatchAction,
     WatchManyRequest,
     WatchManyResponse,
     WatchPart,
@@ -74,12 +75,12 @@ class ManyWatches:
         self.seen[watch_id] = Sighting(run_id, after)
         self._sightings.append(self.seen[watch_id])
         self.parts[watch_id] = []
-        await self._call.write(WatchManyRequest(start=start))
+        await self._call.write(WatchManyRequest(actions=[WatchAction(start=start)]))
         return self.seen[watch_id]
 
     async def stop(self, watch_id: int) -> None:
         """Stop a watch."""
-        await self._call.write(WatchManyRequest(stop=WatchStop(watch_id=watch_id)))
+        await self._call.write(WatchManyRequest(actions=[WatchAction(stop=WatchStop(watch_id=watch_id))]))
 
     async def read(self) -> WatchManyResponse | None:
         """Read one message; None at the end of the stream. Raises the refusal that ended it."""

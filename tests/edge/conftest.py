@@ -14,7 +14,7 @@ from tests.edge.scripted_core import ScriptedCore
 
 StartEdge = Callable[..., Awaitable[Edge]]
 
-QUICK = {"port": 0, "settle": 0, "drain": 0, "grace": 0.2, "repeat_for": 5, "call_timeout": 2}
+QUICK = {"port": 0, "settle": 0, "drain": 0, "request_grace": 0.2, "repeat_for": 5, "call_timeout": 2}
 """Settings of tests: nothing waits longer than it must."""
 
 

@@ -245,13 +245,14 @@ class Runs(RunServiceServicer):
         bell: asyncio.Event,
     ) -> None:
         async for request in requests:
-            if request.HasField("stop"):
-                cursors.pop(request.stop.watch_id, None)
-                self._core.stops.append(request.stop.watch_id)
-            else:
-                start = request.start
-                self._core.starts.append(start)
-                cursors[start.watch_id] = Cursor(start.run_id, start.after_seq)
+            for action in request.actions:
+                if action.HasField("stop"):
+                    cursors.pop(action.stop.watch_id, None)
+                    self._core.stops.append(action.stop.watch_id)
+                else:
+                    start = action.start
+                    self._core.starts.append(start)
+                    cursors[start.watch_id] = Cursor(start.run_id, start.after_seq)
             self._core.changed.set()
             bell.set()
 

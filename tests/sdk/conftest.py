@@ -50,7 +50,7 @@ async def start_worker(core: ScriptedCore) -> AsyncIterator[StartWorker]:
     workers: list[RunningWorker] = []
 
     def start(app: App, **settings: float | str) -> RunningWorker:
-        defaults: dict[str, float | str] = {"core": core.address, "grace": 0.5}
+        defaults: dict[str, float | str] = {"core": core.address, "handler_grace": 0.5}
         workers.append(RunningWorker(Worker(app, WorkerSettings.load(**(defaults | settings)))))
         return workers[-1]
 

@@ -52,6 +52,7 @@ class Session:
         self.ended = asyncio.Event()
         """The worker has closed its side, or the stream broke."""
         self._context = context
+        self._turn = asyncio.Lock()
         self._changed = asyncio.Condition()
         self._cut = asyncio.Event()
 
@@ -79,7 +80,8 @@ class Session:
 
     async def say(self, *messages: CoreMessage) -> None:
         """Say something to the worker."""
-        await self._context.write(ConnectResponse(messages=messages))
+        async with self._turn:  # gRPC takes one write at a time
+            await self._context.write(ConnectResponse(messages=messages))
 
     async def welcome(self, *held: HeldAnswer, lease: float = 30.0, outputs: int = 0, size: int = 0) -> None:
         """Answer the Hello."""

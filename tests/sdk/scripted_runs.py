@@ -1,15 +1,15 @@
-"""The services that a client calls, played by the test: real gRPC, answers and failures by script."""
+"""The run service that a client calls, played by the test: real gRPC, with answers and failures by script."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Never, TypeAlias
 
 import grpc
 import grpc.aio
-from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf import any_pb2
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc_status.rpc_status import to_status
@@ -34,82 +34,99 @@ from penstock.v1.run_service_pb2 import (
 )
 from penstock.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceServicer_to_server
 
-RequestT = TypeVar("RequestT")
-ResponseT = TypeVar("ResponseT")
+Context: TypeAlias = grpc.aio.ServicerContext[object, object]
 
 
 @dataclass(frozen=True)
-class Refuse:
-    """A call that fails."""
+class Refusal:
+    """How a call fails."""
 
     code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
     reason: str = "CORE_DRAINING"
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass
 class ScriptedRuns(RunServiceServicer):
-    """Every call first meets the refusals that are left; streams send the plays one by one."""
+    """Each call meets the next refusal, as long as there are any; each stream then plays the next play.
 
-    refusals: list[Refuse] = field(default_factory=list)
-    plays: list[Sequence[Event | Refuse]] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
-    requests: list[object] = field(default_factory=list)
-    address: str = ""
+    The generated servicer is typed for blocking and asynchronous servers at once; this is the latter.
+    """
 
-    async def CreateRun(self, request: CreateRunRequest, context: object) -> CreateRunResponse:  # type: ignore[override]
+    def __init__(self) -> None:
+        self.address = ""
+        self.refusals: list[Refusal] = []
+        self.plays: list[Sequence[Event | Refusal]] = []
+        self.runs: list[Run] = []
+        self.requests: list[object] = []
+
+    async def CreateRun(self, request: CreateRunRequest, context: Context) -> CreateRunResponse:
         await self._meet(request, context)
         return CreateRunResponse(run=Run(id="run_1", agent_id=request.agent_id))
 
-    async def GetRun(self, request: GetRunRequest, context: object) -> GetRunResponse:  # type: ignore[override]
+    async def GetRun(self, request: GetRunRequest, context: Context) -> GetRunResponse:
         await self._meet(request, context)
         return GetRunResponse(run=Run(id=request.run_id))
 
-    async def CancelRun(self, request: CancelRunRequest, context: object) -> CancelRunResponse:  # type: ignore[override]
+    async def CancelRun(self, request: CancelRunRequest, context: Context) -> CancelRunResponse:
         await self._meet(request, context)
         return CancelRunResponse(run=Run(id=request.run_id, cancel_requested=True))
 
-    async def WaitRun(self, request: WaitRunRequest, context: object) -> WaitRunResponse:  # type: ignore[override]
+    async def WaitRun(self, request: WaitRunRequest, context: Context) -> WaitRunResponse:
         await self._meet(request, context)
-        return WaitRunResponse(run=Run(id=request.run_id, state=RunState.RUN_STATE_SUCCEEDED))
+        return WaitRunResponse(run=self.runs.pop(0))
 
-    async def ListRuns(self, request: ListRunsRequest, context: object) -> ListRunsResponse:  # type: ignore[override]
+    async def ListRuns(self, request: ListRunsRequest, context: Context) -> ListRunsResponse:
         await self._meet(request, context)
         start = int(request.page_token or 0)
         following = str(start + 2) if start + 2 < len(self.runs) else ""
         return ListRunsResponse(runs=self.runs[start : start + 2], next_page_token=following)
 
-    async def StreamRun(  # type: ignore[override]
-        self, request: StreamRunRequest, context: object
-    ) -> AsyncIterator[WatchRunResponse]:
-        await self._meet(_copy(request), context)
+    async def StreamRun(self, request: StreamRunRequest, context: Context) -> AsyncIterator[WatchRunResponse]:
+        await self._meet(request, context)
         async for batch in self._play(context, 0):
             yield batch
 
-    async def WatchRun(  # type: ignore[override]
-        self, request: WatchRunRequest, context: object
-    ) -> AsyncIterator[WatchRunResponse]:
-        await self._meet(_copy(request), context)
+    async def WatchRun(self, request: WatchRunRequest, context: Context) -> AsyncIterator[WatchRunResponse]:
+        await self._meet(request, context)
         async for batch in self._play(context, request.after_seq):
             yield batch
 
-    async def _play(self, context: object, after: int) -> AsyncIterator[WatchRunResponse]:
+    async def _play(self, context: Context, after: int) -> AsyncIterator[WatchRunResponse]:
         yield WatchRunResponse(run_id="run_1")
         for said in self.plays.pop(0):
-            if isinstance(said, Refuse):
-                await _refuse(said, context)
+            if isinstance(said, Refusal):
+                await refuse(said, context)
             elif said.seq > after:
                 yield WatchRunResponse(run_id="run_1", events=[said])
 
-    async def _meet(self, request: object, context: object) -> None:
+    async def _meet(self, request: object, context: Context) -> None:
         self.requests.append(request)
         if self.refusals:
-            await _refuse(self.refusals.pop(0), context)
+            await refuse(self.refusals.pop(0), context)
 
 
-def _copy(request: RequestT) -> RequestT:
-    return request
+async def refuse(refusal: Refusal, context: Context) -> Never:
+    """Fail a call as a core does: with one ErrorInfo."""
+    detail = any_pb2.Any()
+    detail.Pack(ErrorInfo(reason=refusal.reason, domain="penstock", metadata=refusal.metadata))
+    status = Status(code=refusal.code.value[0], message=f"refused: {refusal.reason}", details=[detail])
+    await context.abort_with_status(to_status(status))
 
 
-async def _refuse(refusal: Refuse, context: object) -> None:
-    assert isinstance(context, grpc.aio.ServicerContext)
+@asynccontextmanager
+async def scripted_runs() -> AsyncIterator[ScriptedRuns]:
+    """Serve a scripted run service."""
+    runs = ScriptedRuns()
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    add_RunServiceServicer_to_server(runs, server)
+    runs.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        yield runs
+    finally:
+        await server.stop(None)
+
+
+def succeeded(run_id: str) -> Run:
+    """A run that ended well."""
+    return Run(id=run_id, state=RunState.RUN_STATE_SUCCEEDED)

@@ -1,32 +1,22 @@
-"""All forms of handlers, what a yield does, and what each way to end becomes; over a real stream."""
+"""All forms of handlers, and what each way to end becomes; over a real stream."""
 
 import asyncio
 import functools
+import json
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 import pytest
+from structlog.contextvars import get_contextvars
 from structlog.testing import capture_logs
 
 import penstock
-from penstock import App, InvalidOutput, Run
+from penstock import Run
 from penstock.v1.run_pb2 import EndReason
-from penstock.v1.worker_service_pb2 import CancelRequested, CoreMessage, EndOutput, Revoked
+from penstock.v1.worker_service_pb2 import EndOutput
+from tests.sdk.agents import outcome
 from tests.sdk.conftest import StartWorker
-from tests.sdk.scripted_core import PATIENCE, ScriptedCore, Session
-
-
-async def outcome(
-    core: ScriptedCore, start_worker: StartWorker, handler: Callable[[Run], object]
-) -> tuple[Session, EndOutput]:
-    """Run a handler on `a b` to its end."""
-    app = App("test")
-    app.agent("agent")(handler)
-    start_worker(app)
-    session = await core.welcomed()
-    await session.assign("agent", "a b")
-    return session, await session.end()
+from tests.sdk.scripted_core import ScriptedCore
 
 
 async def async_generator(run: Run) -> AsyncIterator[object]:
@@ -187,226 +177,27 @@ async def test_the_traceback_of_a_handler_is_in_the_log(core: ScriptedCore, star
     with capture_logs() as lines:
         await outcome(core, start_worker, fails)
 
-    [line] = [line for line in lines if line["event"] == "handler raised"]
-    assert (line["run_id"], line["agent_id"], line["attempt"], line["log_level"]) == ("run_1", "agent", 1, "error")
+    [line] = [line for line in lines if line["event"] == "handler_raised"]
+    assert (line["log_level"], line["code"]) == ("error", "AGENT_ERROR")
     assert str(line["exc_info"]) == "the password is swordfish"
     assert line["exc_info"].__traceback__ is not None
+
+
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "thread"])
+async def test_whatever_is_logged_during_a_run_names_it(
+    core: ScriptedCore, start_worker: StartWorker, *, is_async: bool
+) -> None:
+    async def in_loop(run: Run) -> object:
+        return get_contextvars()
+
+    def in_thread(run: Run) -> object:
+        return get_contextvars()
+
+    _, end = await outcome(core, start_worker, in_loop if is_async else in_thread)
+
+    assert json.loads(end.result_json) == {"run_id": "run_1", "agent_id": "agent", "attempt": 1}
 
 
 def test_the_code_of_an_error_is_upper_snake_case() -> None:
     with pytest.raises(ValueError, match="upper snake case"):
         penstock.AgentError("oops!", "x")
-
-
-async def yields_too_much(run: Run) -> AsyncIterator[object]:
-    try:
-        yield penstock.Data("d", "x" * 300_000)
-    except InvalidOutput as refused:
-        yield f"refused: {refused}"
-
-
-def yields_too_much_in_a_thread(run: Run) -> Iterator[object]:
-    try:
-        yield penstock.Data("d", "x" * 300_000)
-    except InvalidOutput as refused:
-        yield f"refused: {refused}"
-
-
-@pytest.mark.parametrize("handler", [yields_too_much, yields_too_much_in_a_thread])
-async def test_what_is_too_big_is_refused_at_the_yield(
-    core: ScriptedCore, start_worker: StartWorker, handler: Callable[[Run], object]
-) -> None:
-    session, end = await outcome(core, start_worker, handler)
-
-    assert session.kinds() == ["text", "end"]
-    assert "an output may have 262,144" in session.text()
-    assert end == EndOutput()
-
-
-async def yields_nothing_a_million_times(run: Run) -> AsyncIterator[str]:
-    for _ in range(1_000_000):
-        yield ""
-    yield "x"
-
-
-async def test_a_million_empty_strings_are_no_output_and_stop_nobody(
-    core: ScriptedCore, start_worker: StartWorker
-) -> None:
-    turns = 0
-
-    async def other_work() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    other = asyncio.create_task(other_work())
-    session, _ = await outcome(core, start_worker, yields_nothing_a_million_times)
-    other.cancel()
-
-    assert session.kinds() == ["text", "end"]
-    assert turns > 100
-
-
-async def yields_five_mebibytes(run: Run) -> AsyncIterator[str]:
-    yield "0123456789abcdef" * (5 << 16)
-
-
-async def test_a_text_of_five_mebibytes_arrives_in_pieces(core: ScriptedCore, start_worker: StartWorker) -> None:
-    session, _ = await outcome(core, start_worker, yields_five_mebibytes)
-
-    assert session.text() == "0123456789abcdef" * (5 << 16)
-    assert all(request.ByteSize() <= 1 << 20 for request in session.requests)
-    assert session.numbers() == list(range(1, len(session.numbers()) + 1))
-
-
-@pytest.mark.parametrize("is_async", [True, False], ids=["async", "thread"])
-async def test_a_handler_waits_at_the_bound_until_its_outputs_are_stored(
-    core: ScriptedCore, start_worker: StartWorker, *, is_async: bool
-) -> None:
-    made = 0
-
-    async def in_loop(run: Run) -> AsyncIterator[str]:
-        for word in in_thread(run):
-            yield word
-
-    def in_thread(run: Run) -> Iterator[str]:
-        nonlocal made
-        for number in range(10_000):
-            made = number + 1
-            yield f"{number} "
-
-    app = App("test")
-    app.agent("agent")(in_loop if is_async else in_thread)
-    start_worker(app)
-    session = await core.session()
-    session.acks = False
-    await session.welcome()
-    await session.assign("agent")
-
-    await session.until(lambda session: len(session.numbers()) == 4_000)
-    assert made <= 4_001
-    assert len(session.numbers()) == 4_000
-    session.acks = True
-    await session.ack(4_000)
-
-    await session.end()
-    assert session.text() == "".join(f"{number} " for number in range(10_000))
-    assert session.numbers() == list(range(1, 10_002))
-
-
-async def test_agent_code_that_blocks_the_loop_does_not_break_the_stream(
-    core: ScriptedCore, start_worker: StartWorker
-) -> None:
-    async def block(run: Run) -> AsyncIterator[str]:
-        yield "before "
-        time.sleep(0.3)  # noqa: ASYNC251 - that is what it is for
-        yield "after "
-
-    session, end = await outcome(core, start_worker, block)
-
-    assert session.text() == "before after "
-    assert end == EndOutput()
-
-
-async def test_a_thread_that_blocks_lets_other_runs_go_on(core: ScriptedCore, start_worker: StartWorker) -> None:
-    release = threading.Event()
-    app = App("test")
-
-    @app.agent("blocks")
-    def blocks(run: Run) -> str:
-        assert release.wait(PATIENCE)
-        return "released"
-
-    app.agent("echo")(async_generator)
-    start_worker(app)
-    session = await core.welcomed()
-
-    await session.assign("blocks", run_id="run_1")
-    await session.assign("echo", "hi", run_id="run_2")
-    await session.end("run_2")
-    assert not session.outputs["run_1"]
-    release.set()
-
-    await session.end("run_1")
-    assert session.text("run_1") == "released"
-
-
-async def test_code_in_a_thread_sees_the_cancel_and_may_say_something_about_it(
-    core: ScriptedCore, start_worker: StartWorker
-) -> None:
-    def patient(run: Run) -> Iterator[str]:
-        assert not run.cancelled
-        yield "started "
-        assert run.cancelled.wait(PATIENCE)
-        yield f"cancelled: {bool(run.cancelled)} {run.cancelled.reason}"
-
-    app = App("test")
-    app.agent("agent")(patient)
-    start_worker(app)
-    session = await core.welcomed()
-    await session.assign("agent")
-    await session.until(lambda session: session.text() == "started ")
-    cancel = CancelRequested(run_id="run_1", reason=EndReason.END_REASON_TIMEOUT)
-
-    await session.say(CoreMessage(cancel_requested=cancel))
-
-    assert await session.end() == EndOutput()
-    assert session.text() == "started cancelled: True TIMEOUT"
-
-
-async def test_async_code_can_wait_for_the_cancel(core: ScriptedCore, start_worker: StartWorker) -> None:
-    seen = asyncio.Event()
-
-    async def watch(run: Run) -> None:
-        await run.cancelled
-        seen.set()
-
-    async def watched(run: Run) -> AsyncIterator[str]:
-        watcher = asyncio.create_task(watch(run))
-        yield "started"
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await watcher
-
-    app = App("test")
-    app.agent("agent")(watched)
-    start_worker(app)
-    session = await core.welcomed()
-    await session.assign("agent")
-    await session.until(lambda session: session.text() == "started")
-
-    await session.say(CoreMessage(cancel_requested=CancelRequested(run_id="run_1")))
-
-    await session.end()
-    assert seen.is_set()
-
-
-async def test_a_generator_in_a_thread_is_closed_at_its_next_yield_once_the_run_is_lost(
-    core: ScriptedCore, start_worker: StartWorker
-) -> None:
-    closed, revoked = threading.Event(), threading.Event()
-
-    def endless(run: Run) -> Iterator[str]:
-        try:
-            yield "x"
-            assert revoked.wait(PATIENCE)
-            while True:
-                yield "y"
-        finally:
-            closed.set()
-
-    app = App("test")
-    app.agent("agent")(endless)
-    start_worker(app, concurrency=1)
-    session = await core.welcomed()
-    await session.assign("agent")
-    await session.until(lambda session: session.text() == "x")
-
-    await session.say(CoreMessage(revoked=Revoked(run_id="run_1", attempt=1)))
-    await session.until(lambda session: session.credit == 2)
-    revoked.set()
-
-    assert await asyncio.to_thread(closed.wait, PATIENCE)
-    assert session.text() == "x"

@@ -37,7 +37,7 @@ async def test_a_second_signal_ends_a_worker_at_once_even_when_agent_code_blocks
 
 
 async def test_a_worker_leaves_in_time_although_handlers_do_not_stop(core: ScriptedCore) -> None:
-    async with worker_process(core.address, drain_timeout=0.1, grace=0.1) as process:
+    async with worker_process(core.address, run_grace=0.1, handler_grace=0.1) as process:
         session = await core.welcomed()
         await session.assign("stubborn", run_id="run_1")
         await session.assign("hangs", run_id="run_2")

@@ -135,7 +135,7 @@ async def test_messages_stand_in_the_order_of_the_conversation(world: World) -> 
     first = await world.running()
     second = await world.queued(first.thread_id)
     await world.end(first, "answer 1")
-    assert await world.store.promote(TENANT, first.thread_id) == "echo"
+    assert await world.store.promote([(TENANT, first.thread_id)]) == {"echo"}
     (claimed,) = await world.claim()
     assert claimed.run.id == second.id
     assert texts(claimed.history) == ["hello", "answer 1"]

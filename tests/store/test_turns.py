@@ -22,7 +22,7 @@ async def test_200_concurrent_creates_on_one_thread_have_one_holder_and_run_in_o
         assert len(started) == 1
         order = [started[0]]
         await world.end(next(one.run for one in created if one.started))
-        while await world.store.promote(TENANT, "thr_shared"):
+        while await world.store.promote([(TENANT, "thr_shared")]):
             (owned,) = await world.claim(limit=10)
             order.append(owned.run.id)
             await world.end(owned.run, fence=owned.fence)
@@ -36,17 +36,17 @@ async def test_turns_are_first_come_first_served(world: World) -> None:
     waiting = [await world.queued(holder.thread_id) for _ in range(3)]
     await world.end(holder)
     for run in waiting:
-        assert await world.store.promote(TENANT, holder.thread_id) == "echo"
+        assert await world.store.promote([(TENANT, holder.thread_id)]) == {"echo"}
         (owned,) = await world.claim()
         assert owned.run.id == run.id
         await world.end(run, fence=owned.fence)
-    assert await world.store.promote(TENANT, holder.thread_id) is None
+    assert await world.store.promote([(TENANT, holder.thread_id)]) == set()
 
 
 async def test_nobody_is_promoted_while_the_thread_is_held(world: World) -> None:
     holder = await world.running()
     await world.queued(holder.thread_id)
-    assert await world.store.promote(TENANT, holder.thread_id) is None
+    assert await world.store.promote([(TENANT, holder.thread_id)]) == set()
     assert await world.claim() == []
     assert await world.store.stuck_threads(limit=10) == []
 
@@ -61,7 +61,7 @@ async def test_a_thread_with_waiting_runs_and_no_holder_is_found(world: World) -
     assert sorted(stuck) == sorted((TENANT, holder.thread_id) for holder in holders)
     assert len(await world.store.stuck_threads(limit=2)) == 2
     for tenant, thread_id in stuck:
-        assert await world.store.promote(tenant, thread_id)
+        assert await world.store.promote([(tenant, thread_id)])
     assert await world.store.stuck_threads(limit=10) == []
 
 
@@ -70,7 +70,7 @@ async def test_ends_promotions_and_creates_at_once_leave_no_thread_stuck(world: 
 
     async def end_and_promote(number: int) -> None:
         await world.end(holders[number])
-        await world.store.promote(TENANT, f"thr_{number}")
+        await world.store.promote([(TENANT, f"thr_{number}")])
 
     async with asyncio.timeout(60):
         creates = (world.create(world.new_run(thread_id=f"thr_{number}", claim=False)) for number in range(20))
@@ -87,7 +87,7 @@ async def test_the_queue_timeout_counts_from_the_head_of_the_thread(sqlite_world
     world.clock.forward(1_000)
     assert await world.store.overdue_queued(limit=10) == []
     await world.end(holder)
-    await world.store.promote(TENANT, holder.thread_id)
+    await world.store.promote([(TENANT, holder.thread_id)])
     world.clock.forward(58)
     assert await world.store.overdue_queued(limit=10) == []
     world.clock.forward(3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import case, exists, literal_column, select, true, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -113,11 +115,13 @@ def list_threads(transaction: Transaction, tenant: str, page: Page) -> list[Thre
     return [to_thread(row) for row in rows]
 
 
-def promote(transaction: Transaction, tenant: str, thread_id: str) -> str | None:
+def promote(transaction: Transaction, which: Sequence[tuple[str, str]]) -> set[str]:
     """Carry out `Store.promote`. The lock makes a concurrent create wait, so that none is missed."""
-    transaction.do(LOCK, tenant=tenant, thread=thread_id)
-    row = transaction.row(PROMOTE, tenant=tenant, thread=thread_id)
-    return str(row[0]) if row is not None else None
+    agents: set[str] = set()
+    for tenant, thread_id in sorted(which):
+        transaction.do(LOCK, tenant=tenant, thread=thread_id)
+        agents.update(agent for (agent,) in transaction.rows(PROMOTE, tenant=tenant, thread=thread_id))
+    return agents
 
 
 def stuck_threads(transaction: Transaction, *, limit: int) -> list[tuple[str, str]]:
