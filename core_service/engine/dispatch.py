@@ -123,8 +123,8 @@ class Dispatch:
             try:
                 await self.on_doubt(session, tenant)
                 del self._doubts[session, tenant]
-            except Exception as error:  # the store is still away; the poll tries again
-                log.warning("claim_in_doubt", worker_id=session.worker_id, error=str(error))
+            except Exception:  # the store is still away; the poll tries again
+                log.exception("claim in doubt", worker_id=session.worker_id)
 
     async def _claim_for(self, agent_id: str) -> None:
         while self.pick(agent_id) is not None:

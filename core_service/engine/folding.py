@@ -6,10 +6,15 @@ query finds the chunk.
 
 from __future__ import annotations
 
+import structlog
+
+from core_service.domain.errors import LogDamaged
 from core_service.domain.segments import next_record
 from core_service.engine.metrics import Metrics
 from core_service.engine.owned import Ownership
 from core_service.ports import Clock, Segment, Store
+
+log = structlog.get_logger(__name__)
 
 MAX_CHUNK_BYTES = 1 << 20
 MAX_CHUNK_EVENTS = 4_096
@@ -26,16 +31,27 @@ class Folding:
         self._ownership = ownership
         self._metrics = metrics
         self._delay = delay
+        self._damaged: set[str] = set()
 
     async def fold_some(self) -> None:
         """Fold some runs, oldest first.
 
         While this core is busy only a few, so that folding never competes with runs.
         """
-        limit = max(1, RUNS_PER_TURN - len(self._ownership))
+        limit = max(1, RUNS_PER_TURN - len(self._ownership)) + len(self._damaged)
         ended_before = self._clock.now() - round(self._delay * 1_000_000)
         for run_id in await self._store.foldable(ended_before=ended_before, limit=limit):
+            if run_id not in self._damaged:
+                await self._fold_alone(run_id)
+
+    async def _fold_alone(self, run_id: str) -> None:
+        """A damaged log stays as it is, and does not keep the others from being folded."""
+        try:
             await self.fold(run_id)
+        except (LogDamaged, ValueError) as error:
+            log.error("log_damaged", run_id=run_id, error=str(error))
+            self._metrics.damaged.inc()
+            self._damaged.add(run_id)
 
     async def fold(self, run_id: str) -> None:
         """Fold one ended run."""

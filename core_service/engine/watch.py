@@ -201,6 +201,8 @@ class WatchHub:
         feed.watchers[watcher] = None  # interested first, then look: news in between are not missed
         try:
             await self._look(feed)
+            if after > feed.last_seq:  # of a commit that this core made and has not heard of yet
+                await self._look_up(feed)
             self._admit(tenant, feed, after)
         except BaseException:
             self.close(watcher)
@@ -233,7 +235,12 @@ class WatchHub:
         if (owned := self._ownership.get(feed.run_id)) is not None:
             feed.tenant = owned.tenant
             feed.learn(owned.stored_seq, owned.stored_state)
-        elif (head := await self.store.head(feed.run_id)) is not None:
+            return
+        await self._look_up(feed)
+
+    async def _look_up(self, feed: Feed) -> None:
+        """Ask the store."""
+        if (head := await self.store.head(feed.run_id)) is not None:
             feed.tenant = head.tenant
             feed.oldest_seq = head.oldest_seq
             feed.learn(head.last_seq, head.state)

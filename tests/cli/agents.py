@@ -43,3 +43,11 @@ async def double(run: penstock.Run) -> dict[str, int]:
     value = run.input
     assert isinstance(value, dict)
     return {"doubled": 2 * value["number"]}
+
+
+@app.agent("weather")
+async def weather(run: penstock.Run) -> AsyncIterator[str | penstock.ToolCall | penstock.ToolResult]:
+    yield "I look."
+    yield penstock.ToolCall("call_1", "get_weather", {"place": run.text}, title=f"Weather in {run.text}")
+    yield penstock.ToolResult("call_1", {"sky": "clear"})
+    yield "It is clear."

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pty
 import signal
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.cli.up import BOUND, PENSTOCK, Up, environment, penstock, penstock_up
@@ -101,6 +104,29 @@ def test_ctrl_c_cancels_the_run_and_has_exit_code_130(up: Up) -> None:
     assert (run["agent_id"], run["state"], run["reason"]) == ("endless", "cancelled", "user")
 
 
+async def test_ctrl_c_before_the_first_event_cancels_the_run_that_is_being_made(up: Up) -> None:
+    os.kill(up.pids["core"], signal.SIGSTOP)  # takes connections, and answers nothing
+    try:
+        process = start(up, "run", "endless", "before anything")
+        await is_connected(process, up.core)
+        process.send_signal(signal.SIGINT)
+    finally:
+        os.kill(up.pids["core"], signal.SIGCONT)
+    process.communicate(timeout=BOUND)
+
+    assert process.returncode == 130
+    run = newest_run(up)
+    assert (run["agent_id"], run["state"], run["reason"]) == ("endless", "cancelled", "user")
+
+
+async def is_connected(process: subprocess.Popen[str], address: str) -> None:
+    """Waits until the process has a connection to the address."""
+    port = int(address.rpartition(":")[2])
+    async with asyncio.timeout(BOUND):
+        while not any(end.raddr and end.raddr[1] == port for end in psutil.Process(process.pid).net_connections()):
+            await asyncio.sleep(0.01)
+
+
 def test_a_second_ctrl_c_does_not_wait_for_the_end(up: Up) -> None:
     process = start(up, "run", "stubborn", "x", "--json")
     assert process.stdout is not None
@@ -170,9 +196,25 @@ def test_show_and_list_agree_with_the_rest_api(up: Up) -> None:
     up.command("run", "echo", "x")
     run = newest_run(up)
 
-    assert objects(up.command("runs", "show", str(run["id"]), "--json").stdout) == [run]
-    fields = dict(line.split("\t") for line in up.command("runs", "show", str(run["id"])).stdout.splitlines())
-    assert (fields["id"], fields["state"], fields["agent_id"]) == (run["id"], "succeeded", "echo")
+    shown = objects(up.command("runs", "show", str(run["id"]), "--json").stdout)
+    with urllib.request.urlopen(f"{up.base_url}/v1/runs/{run['id']}?view=full", timeout=BOUND) as response:
+        assert shown == [json.load(response)]
+    assert shown[0] == {**run, "messages": shown[0]["messages"]}
+
+
+def test_show_tells_the_facts_of_a_run_and_what_was_said(up: Up) -> None:
+    up.command("run", "weather", "Bern")
+    run_id = str(newest_run(up)["id"])
+
+    facts, *said = up.command("runs", "show", run_id).stdout.split("\n\n")
+
+    fields = dict(line.split("\t") for line in facts.splitlines())
+    assert (fields["id"], fields["state"], fields["agent_id"]) == (run_id, "succeeded", "weather")
+    assert said == [
+        'ASSISTANT\nI look.\nWeather in Bern {"place":"Bern"}',
+        'TOOL\nget_weather succeeded: {"sky":"clear"}',
+        "ASSISTANT\nIt is clear.\n",
+    ]
 
 
 def test_list_chooses_by_agent_and_state(up: Up) -> None:
@@ -190,7 +232,15 @@ def test_list_chooses_by_agent_and_state(up: Up) -> None:
 def test_agents_are_listed(up: Up) -> None:
     lines = up.command("agents").stdout.splitlines()
 
-    assert [line.split("\t")[0] for line in lines] == ["AGENT", "double", "echo", "endless", "fail", "stubborn"]
+    assert [line.split("\t")[0] for line in lines] == [
+        "AGENT",
+        "double",
+        "echo",
+        "endless",
+        "fail",
+        "stubborn",
+        "weather",
+    ]
     assert objects(up.command("agents", "--json").stdout)[1]["description"] == "Repeats what you say."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,16 @@ def test_every_table_of_the_file_has_its_settings_and_every_setting_a_descriptio
         for name, field in settings.model_fields.items()
         if not field.description
     ] == []
+
+
+def test_a_name_that_several_processes_have_means_the_same_to_all() -> None:
+    uses = Counter(name for settings, _ in PROCESSES for name in settings.model_fields)
+
+    assert {name for name, processes in uses.items() if processes > 1} == {
+        "core",  # where the core is
+        "log_json",
+        "log_level",
+    }
 
 
 def test_the_page_about_commands_names_them_all() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import itertools
 import os
@@ -10,7 +11,7 @@ import re
 import signal
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -221,17 +222,15 @@ async def test_a_crash_is_seen_although_a_grandchild_holds_the_output() -> None:
         psutil.Process(int(pid)).kill()
 
 
-async def test_a_program_cannot_outlive_a_killed_supervisor() -> None:
-    child = "import signal; from penstock.cli.process import die_with_parent; die_with_parent(); " + (
-        'print(\'{"event": "ready", "level": "info", "address": "a:1"}\', flush=True); '
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
-    )
+@asynccontextmanager
+async def supervising_elsewhere(body: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, list[psutil.Process]]]:
+    """A supervisor in a process of its own, for signals that a test cannot send to itself, and its two programs."""
     supervisor = f"""
 import asyncio, sys
 from penstock.cli.relay import Relay
 from penstock.cli.supervisor import Program, Supervisor
 
-programs = [Program(name, lambda _: [sys.executable, "-c", {child!r}]) for name in ("core", "edge")]
+programs = [Program(name, lambda _: [sys.executable, "-c", {PRELUDE + body!r}]) for name in ("core", "edge")]
 def on_ready(ready): print(*(it.pid for it in ready.values()), flush=True)
 asyncio.run(Supervisor(programs, Relay(sys.stderr, ["core", "edge"]), on_ready=on_ready).run())
 """
@@ -239,12 +238,45 @@ asyncio.run(Supervisor(programs, Relay(sys.stderr, ["core", "edge"]), on_ready=o
     assert process.stdout is not None
     async with asyncio.timeout(BOUND):
         children = [psutil.Process(int(pid)) for pid in (await process.stdout.readline()).split()]
-        process.kill()
-        await process.wait()
-        _, alive = await asyncio.to_thread(psutil.wait_procs, children, BOUND)
-
     assert len(children) == 2
+    try:
+        yield process, children
+    finally:
+        for program in (process, *children):
+            with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+                program.kill()
+        await process.wait()
+
+
+async def all_become(status: str, processes: Iterable[psutil.Process]) -> None:
+    """Waits until the system says so of all these processes."""
+    async with asyncio.timeout(BOUND):
+        while {process.status() for process in processes} != {status}:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_program_cannot_outlive_a_killed_supervisor() -> None:
+    holds_on = "from penstock.cli.process import die_with_parent; die_with_parent()\n"
+    deaf = holds_on + "signal.signal(signal.SIGTERM, signal.SIG_IGN); ready(); signal.pause()"
+    async with supervising_elsewhere(deaf) as (supervisor, programs):
+        supervisor.kill()
+        _, alive = await asyncio.to_thread(psutil.wait_procs, programs, BOUND)
+
     assert alive == []
+
+
+async def test_ctrl_z_holds_the_programs_as_well_and_then_all_go_on() -> None:
+    async with supervising_elsewhere(SERVE) as (supervisor, programs):
+        everything = [psutil.Process(supervisor.pid), *programs]
+
+        supervisor.send_signal(signal.SIGTSTP)
+        await all_become(psutil.STATUS_STOPPED, everything)
+        supervisor.send_signal(signal.SIGCONT)
+        await all_become(psutil.STATUS_SLEEPING, everything)
+
+        supervisor.terminate()
+        async with asyncio.timeout(BOUND):
+            assert await supervisor.wait() == 0
 
 
 async def test_lines_below_a_programs_level_are_not_shown_but_heard() -> None:

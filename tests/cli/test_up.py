@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cli.up import BOUND, Up, penstock, penstock_up
+from tests.cli.up import BOUND, Up, penstock, penstock_up, up_process
 
 AGENTS = str(Path(__file__).with_name("agents.py"))
 
@@ -107,6 +108,19 @@ def test_a_ready_file_without_a_folder_is_refused(tmp_path: Path) -> None:
 
     assert refused.returncode == 2
     assert "there is no folder nowhere" in refused.stderr
+
+
+def test_an_app_starts_itself_with_the_options_of_up(tmp_path: Path) -> None:
+    options = "port=0, grpc_port=0, metrics_port=0, log_json=True, ready_file='ready.json', lease=7.5"
+    code = f"from tests.cli.agents import app\nif __name__ == '__main__':\n    app.run({options})\n"
+    (tmp_path / "own.py").write_text(code, encoding="utf-8")
+    with up_process([sys.executable, "own.py"], tmp_path) as up:
+        up.log.shows(r'"event": "ready", "url": ')
+        assert up.command("run", "echo", "by itself").stdout == "by itself \n"
+        with urllib.request.urlopen(f"{up.base_url}/health", timeout=BOUND) as response:
+            assert json.load(response)["status"] == "ok"
+
+    assert [line for line in up.log.whole().splitlines() if not line.startswith("{")] == []
 
 
 def test_log_lines_are_json_on_request(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,10 +120,18 @@ def penstock_up(directory: Path, *arguments: str) -> Iterator[Up]:
     """Starts `penstock up` and waits until it says that all serve."""
     free_ports = ["--port=0", "--grpc-port=0", "--metrics-port=0"]
     command = [*PENSTOCK, "up", *free_ports, "--ready-file=ready.json", *arguments]
+    with up_process(command, directory) as up:
+        up.wait_ready()
+        yield up
+
+
+@contextmanager
+def up_process(command: Sequence[str], directory: Path, **variables: str) -> Iterator[Up]:
+    """Starts a command that does what `penstock up` does, and stops it in order."""
     process = subprocess.Popen(
         command,
         cwd=directory,
-        env=environment(),
+        env=environment(**variables),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -133,7 +141,6 @@ def penstock_up(directory: Path, *arguments: str) -> Iterator[Up]:
     up = Up(process, directory, Log(process.stderr))
     process.stderr = None  # `communicate` would read it too
     try:
-        up.wait_ready()
         yield up
     finally:
         process.terminate()

@@ -90,6 +90,10 @@ class Place:
                 connection.execute(statement)
             connection.commit()
 
+    def forget(self, run_id: str) -> None:
+        """Remove a run that a test has damaged, so that the rest can be checked."""
+        self.execute(*(f"DELETE FROM {table} WHERE run_id = '{run_id}'" for table in ("segments", "heads", "runs")))
+
     def refuse_segment(self, run_id: str, last_seq: int) -> None:
         """Make the database refuse this one segment of a run, for good: a constraint error at every try."""
         if self.database_url:

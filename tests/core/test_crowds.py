@@ -6,9 +6,9 @@ import asyncio
 
 from core_service.domain.runs import SUCCEEDED
 from penstock.v1.run_service_pb2 import CreateRunRequest
-from tests.core.faults import WAIT
+from penstock.v1.worker_service_pb2 import Output
 from tests.core.running_core import RunningCore, create_request
-from tests.core.scripted_worker import ScriptedWorker
+from tests.core.scripted_worker import ScriptedWorker, end_output
 
 CROWD = 5_000
 BOUND = 60.0
@@ -49,6 +49,4 @@ async def _work(worker: ScriptedWorker) -> None:
     """Answer every run with a word."""
     for _ in range(CROWD):
         job = await worker.take(accept=False)
-        await job.send(*job.answer("word"))
-    async with asyncio.timeout(WAIT):
-        pass
+        await job.send(Output(text="word"), end_output())

@@ -99,9 +99,7 @@ async def test_folding_under_watchers_leaves_no_gap(sqlite_place: Place, clock: 
     core.check()
 
 
-async def test_log_that_cannot_be_folded_does_not_keep_others_from_it(
-    timed_core: RunningCore, clock: HandClock
-) -> None:
+async def test_damaged_log_does_not_keep_others_from_being_folded(timed_core: RunningCore, clock: HandClock) -> None:
     worker = await timed_core.connected_worker(credit=2)
     jobs = [await timed_core.started(worker) for _ in range(2)]
     for job in jobs:
@@ -114,9 +112,7 @@ async def test_log_that_cannot_be_folded_does_not_keep_others_from_it(
     await clock.forward(10)
     folded = dict(timed_core.place.rows("SELECT run_id, folded FROM runs"))
     assert (folded[sound.run_id], folded[damaged.run_id]) == (1, 0)
-    timed_core.place.execute(
-        f"DELETE FROM segments WHERE run_id = '{damaged.run_id}'", f"DELETE FROM runs WHERE run_id = '{damaged.run_id}'"
-    )
+    timed_core.place.forget(damaged.run_id)
 
 
 async def test_snapshot_is_the_fold_of_the_events_up_to_its_seq_at_any_moment(any_core: RunningCore) -> None:
@@ -135,9 +131,9 @@ async def test_snapshot_is_the_fold_of_the_events_up_to_its_seq_at_any_moment(an
     async def look() -> None:
         while True:
             snapshot = await any_core.snapshot(job.run_id)
-            events = await any_core.events(job.run_id)
-            upto = [event for event in events if event.seq <= snapshot.run.last_seq]
-            assert len(upto) == snapshot.run.last_seq
+            watch = await any_core.watch(job.run_id).read_to(snapshot.run.last_seq)
+            watch.cancel()
+            upto = watch.seen.events[: snapshot.run.last_seq]
             assert list(snapshot.messages) == Grammar.rebuild(upto).messages()
             if snapshot.run.reason:
                 return
@@ -152,6 +148,23 @@ async def test_snapshot_is_the_fold_of_the_events_up_to_its_seq_at_any_moment(an
     said = "".join(f"{number} " for number in range(20))
     assert texts(snapshot.messages) == [said, "", said]
     assert all(message.completion for message in snapshot.messages)
+
+
+async def test_watch_goes_on_from_a_snapshot_that_is_newer_than_what_the_core_has_heard(any_core: RunningCore) -> None:
+    """The commit is in the database, and its answer has not come back yet."""
+    worker = await any_core.connected_worker()
+    job = await any_core.started(worker)
+    gate = any_core.store.hold("append", after=True)
+    await job.say("committed")
+    await gate.reached()
+    snapshot = await any_core.snapshot(job.run_id)
+    assert snapshot.run.last_seq == 5
+    watch = any_core.watch(job.run_id, after=5)
+    await watch.read()
+    gate.open()
+    await job.say_all(" and on")
+    await watch.read_to_end()
+    assert watch.seen.text == " and on"
 
 
 async def test_snapshot_of_what_is_open_has_its_text_so_far(core: RunningCore) -> None:

@@ -169,9 +169,7 @@ async def test_run_whose_log_cannot_be_read_ends_and_the_core_goes_on(
     run = await timed_core.ended(damaged.run_id)
     assert (run.reason, run.error.code) == (EndReason.END_REASON_INTERNAL, "INTERNAL")
     await sound.say_all(" and done")
-    timed_core.place.execute(
-        f"DELETE FROM segments WHERE run_id = '{damaged.run_id}'", f"DELETE FROM runs WHERE run_id = '{damaged.run_id}'"
-    )
+    timed_core.place.forget(damaged.run_id)
 
 
 async def test_store_that_fails_while_a_lost_run_is_taken_loses_it_not(

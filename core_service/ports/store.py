@@ -1,227 +1,26 @@
-"""What the engine needs from the world: a store, a bus and a clock. The docstrings are the contract of every adapter.
-
-Conventions: instants are integers, microseconds since 1970 UTC; durations are seconds (float). Every row belongs to a
-tenant. Every method that writes is one transaction: it happens whole or not at all. All of them may raise
-`StoreUnavailable` or `StoreFull`; then nothing is known to have happened, and the same call may be made again.
-"""
+"""The database, as the engine sees it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from enum import Enum
 from typing import Protocol
 
+from core_service.ports.records import (
+    Append,
+    AppendOutcome,
+    Created,
+    Head,
+    NewRun,
+    Owned,
+    Page,
+    RequestKey,
+    RunFilter,
+    Segment,
+)
 from penstock.v1.agent_pb2 import Agent
 from penstock.v1.message_pb2 import Message
-from penstock.v1.run_pb2 import BusyPolicy, EndReason, Run, RunState
+from penstock.v1.run_pb2 import EndReason, Run
 from penstock.v1.thread_pb2 import Thread
-
-
-class Clock(Protocol):
-    """Time. Tests move it by hand."""
-
-    def now(self) -> int:
-        """Return the time of day in microseconds since 1970 UTC."""
-        ...
-
-    def monotonic(self) -> float:
-        """Return seconds that never go back."""
-        ...
-
-    async def sleep(self, seconds: float) -> None:
-        """Return after `seconds`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Ring:
-    """A doorbell: it says that something may have changed, and carries no data."""
-
-    topic: str
-    """`run` (events were appended), `work` (a run of an agent waits) or `signal` (a cancel or an answer waits)."""
-    key: str
-    """The run, or for `work` the agent."""
-
-
-class Bus(Protocol):
-    """Doorbells between cores. A lost ring costs latency, never correctness."""
-
-    def ring(self, rings: Sequence[Ring]) -> None:
-        """Ring at every listener, this core's included. Never blocks, never raises."""
-        ...
-
-    def listen(self, topic: str, listener: Callable[[str], None]) -> AbstractAsyncContextManager[None]:
-        """Call `listener` in the event loop with the key of each ring of a topic while the context is open."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Consecutive events of one run, as stored: `data` is what `domain/segments.py` describes, already unpacked."""
-
-    first_seq: int
-    last_seq: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RunChange:
-    """What an append changes about its run, in the same transaction. None leaves a column as it is."""
-
-    state: RunState.ValueType
-    ended: bytes | None = None
-    """The serialised RunEnded payload, at an end: the thread is released, open inputs are withdrawn."""
-    reason: EndReason.ValueType | None = None
-    leg: int | None = None
-    failures: int | None = None
-    lost_workers: int | None = None
-    available_time: int | None = None
-    """A retry does not start before this."""
-    start_by: int | None = None
-    """A queued run that no worker took by then ends with QUEUE_TIMEOUT."""
-    release: bool = False
-    """Ends, retries and releases: nobody owns the run any more (heads.owner, session and grace become NULL)."""
-    messages: tuple[Message, ...] = ()
-    """Messages for the thread's history, in order."""
-    state_json: str | None = None
-    """The thread's new state; its version goes up by `state_steps`."""
-    state_steps: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """Events of one run for its log. All events of one output are in one append."""
-
-    tenant: str
-    run_id: str
-    fence: int
-    expected: int
-    """The last seq that must be stored now; the events are numbered from expected + 1."""
-    last: int
-    acked: int
-    """Highest output number of the attempt that these events include."""
-    data: bytes
-    change: RunChange | None = None
-
-
-class AppendOutcome(Enum):
-    """What became of one append."""
-
-    WRITTEN = "written"
-    """It is in the log: now, or already when the same append was made before and its answer was lost."""
-    REFUSED = "refused"
-    """The fence or the seq did not match: the run is not the caller's any more. The others of the batch went on."""
-
-
-@dataclass(frozen=True, slots=True)
-class RequestKey:
-    """Makes a repeated change one change."""
-
-    operation: str
-    key: str
-    fingerprint: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class NewRun:
-    """A run to be created; `CreateRun` as the store sees it."""
-
-    tenant: str
-    run: Run
-    """As created: state QUEUED, attempt 0, with its options."""
-    input: tuple[Message, ...]
-    """The new messages, with ids."""
-    queued: bytes
-    """The record of RunQueued, seq 1."""
-    started: bytes | None
-    """The record of RunStarted, seq 2, attempt 1: claim at once when nothing is queued before it. Needs `session`."""
-    owner: str
-    """This core; the owner when claimed at once."""
-    session: str | None
-    """The worker that has a credit for it."""
-    request: RequestKey | None
-    policy: BusyPolicy.ValueType
-    new_thread: bool
-    """The thread id was made for this run: the thread cannot exist yet."""
-    available_time: int
-    start_by: int | None
-    max_attempts: int
-    max_queued_per_thread: int
-    max_queued_per_agent: int
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """What became of a create."""
-
-    run: Run
-    repeated: bool
-    """The request id was known: `run` is the run of the first call, as it is now."""
-    started: bool
-    """It was claimed at once, with fence 1; `started` is in the log."""
-    history: tuple[Message, ...] = ()
-    """When started: the thread's earlier messages, oldest first, without this run's input."""
-    state_json: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Owned:
-    """A run that the caller owns from now on, at the moment it became so."""
-
-    run: Run
-    fence: int
-    last_seq: int
-    acked: int
-    failures: int
-    lost_workers: int
-    max_attempts: int
-    cancel_reason: EndReason.ValueType | None = None
-    cancel_time: int | None = None
-    session: str | None = None
-    history: tuple[Message, ...] = ()
-    """Of a claim or an adoption: the thread's messages before this run's input, oldest first."""
-    input: tuple[Message, ...] = ()
-    """Of a claim or an adoption: this run's input."""
-    state_json: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Who may append to a run, and where its log ends."""
-
-    run_id: str
-    tenant: str
-    fence: int
-    last_seq: int
-    oldest_seq: int
-    """First event that is still kept; 1 unless events have expired."""
-    owner: str | None
-    session: str | None
-    state: RunState.ValueType
-    attempt: int
-    cancel_reason: EndReason.ValueType | None
-    cancel_time: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunFilter:
-    """Which runs to list; None is any."""
-
-    thread_id: str | None = None
-    agent_id: str | None = None
-    states: tuple[RunState.ValueType, ...] = ()
-    created_since: int | None = None
-    created_before: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Keyset paging: rows strictly behind `after` (the order key and id of the last row), at most `size`."""
-
-    size: int
-    after: tuple[int, str] | None = None
 
 
 class Store(Protocol):

@@ -1,0 +1,40 @@
+"""What the engine needs from the world: a store, a bus and a clock. The docstrings are the contract of every adapter.
+
+Conventions: instants are integers, microseconds since 1970 UTC; durations are seconds (float). Every row belongs to a
+tenant. Every method that writes is one transaction: it happens whole or not at all. All of them may raise
+`StoreUnavailable` or `StoreFull`; then nothing is known to have happened, and the same call may be made again.
+"""
+
+from core_service.ports.records import (
+    Append,
+    AppendOutcome,
+    Created,
+    Head,
+    NewRun,
+    Owned,
+    Page,
+    RequestKey,
+    RunChange,
+    RunFilter,
+    Segment,
+)
+from core_service.ports.store import Store
+from core_service.ports.world import Bus, Clock, Ring
+
+__all__ = [
+    "Append",
+    "AppendOutcome",
+    "Bus",
+    "Clock",
+    "Created",
+    "Head",
+    "NewRun",
+    "Owned",
+    "Page",
+    "RequestKey",
+    "Ring",
+    "RunChange",
+    "RunFilter",
+    "Segment",
+    "Store",
+]
