@@ -27,6 +27,7 @@ STOP_ORDER = ("edge", "worker", "core")
 READY_WITHIN = 20.0
 STOP_WITHIN = 3.0
 LOOK_AGAIN = 0.02
+SHOWN_LINES = 12
 
 
 class SystemFailed(Exception):
@@ -64,7 +65,8 @@ class _Child:
 
     def failure(self, what: str) -> SystemFailed:
         """Say it, with the end of the log."""
-        return SystemFailed(f"the {self.name} {what}; its log ends:\n{self.log.read_text()[-2000:]}")
+        said = self.log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]
+        return SystemFailed("\n".join([f"the {self.name} {what}; its log ends:", *said]))
 
 
 @asynccontextmanager

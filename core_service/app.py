@@ -102,7 +102,7 @@ async def serving(
         port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
         address = f"{settings.grpc_host}:{port}"
         reaper = _reaper(engine, bus, settings, address)
-        reaper.on_health = lambda healthy: _set_health(health_servicer, serving=healthy and not engine.runs.draining)
+        reaper.on_health = lambda healthy: _set_health(health_servicer, serving=healthy and not engine.creates.draining)
         await store.renew_core(core_id, address=address, lease=settings.lease)
         disowned = await store.disown_all(core_id=core_id, grace=settings.lease)
         async with _background(engine, bus, reaper), _metrics_endpoint(engine, settings) as metrics_address:
@@ -137,7 +137,7 @@ def _add_services(server: grpc.aio.Server, engine: Engine) -> tuple[WorkerServic
     servicers: dict[str, object] = {
         "AgentService": AgentServicer(engine.agents),
         "ThreadService": ThreadServicer(engine.threads),
-        "RunService": RunServicer(engine.runs, engine.hub, engine.logs),
+        "RunService": RunServicer(engine.creates, engine.runs, engine.hub, engine.logs),
         "SystemService": SystemServicer(engine.status),
         "WorkerService": worker_servicer,
     }
@@ -215,7 +215,7 @@ async def _drain(
     """Stop in order (ENGINE.md K1): refuse, let workers flush, commit, end the watches, give the runs up."""
     log.info("draining", owned_runs=len(engine.ownership))
     await _set_health(health_servicer, serving=False)
-    engine.dispatch.paused = engine.runs.draining = engine.threads.draining = worker_servicer.draining = True
+    engine.dispatch.paused = engine.creates.draining = engine.threads.draining = worker_servicer.draining = True
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(min(FLUSH_SECONDS, settings.drain_timeout)):
             await engine.workers.drain()

@@ -55,7 +55,9 @@ class Connection:
         self._hello = wire.message(WorkerMessage(hello=hello))
         self._executions = executions
         self._outboxes = outboxes
+        self._sent_at = 0.0
         self._is_leaving = False
+        self._has_hung_up = False
 
     async def __aenter__(self) -> Self:
         self._channel = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
@@ -91,6 +93,10 @@ class Connection:
                 return "the core closed the stream"
             except grpc.aio.AioRpcError as error:
                 return _describe(error)
+            except asyncio.CancelledError:
+                if not self._has_hung_up:  # then it is our own cancel of the call that the read raises
+                    raise
+                return "the core did not close the stream"
             finally:
                 writer.cancel()
 
@@ -155,8 +161,6 @@ class Connection:
         except TimeoutError:
             pass
 
-    _sent_at = 0.0
-
     async def _flush(self) -> None:
         while request := self._outboxes.take():
             await self._call.write(request)
@@ -171,8 +175,9 @@ class Connection:
         except TimeoutError:
             pass
         await self._call.done_writing()
-        await asyncio.sleep(LEAVE_WITHIN)
-        self._call.cancel()  # the core has not closed its side
+        await asyncio.sleep(LEAVE_WITHIN)  # ends with the reader, when the core closes its side
+        self._has_hung_up = True
+        self._call.cancel()
 
 
 def _as_it_is(request: bytes) -> bytes:

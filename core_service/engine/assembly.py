@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from core_service.config import CoreSettings
 from core_service.engine.agents import Agents
+from core_service.engine.creates import CreateLimits, Creates
 from core_service.engine.dispatch import Dispatch
 from core_service.engine.executions import Executions, Limits
 from core_service.engine.folding import Folding
@@ -14,7 +15,7 @@ from core_service.engine.logs import Logs
 from core_service.engine.metrics import Metrics
 from core_service.engine.owned import Ownership
 from core_service.engine.reaper import Promotions
-from core_service.engine.runs import CreateLimits, Runs
+from core_service.engine.runs import Runs
 from core_service.engine.settling import Settling
 from core_service.engine.tail import Tail
 from core_service.engine.threads import Threads
@@ -64,7 +65,7 @@ class Engine:
             logs=logs,
             metrics=metrics,
         )
-        self.runs = Runs(
+        self.creates = Creates(
             core_id=core_id,
             store=store,
             journal=journal,
@@ -74,12 +75,10 @@ class Engine:
             agents=agents,
             dispatch=dispatch,
             executions=executions,
-            hub=hub,
-            logs=logs,
-            settling=settling,
             limits=_create_limits(settings),
         )
-        self.runs.patient_until = clock.monotonic() + settings.lease
+        self.creates.patient_until = clock.monotonic() + settings.lease
+        self.runs = Runs(store=store, hub=hub, logs=logs, settling=settling)
         self.threads = Threads(store, clock)
         self.promotions = Promotions(store, bus)
         self.folding = Folding(store, clock, ownership, metrics, delay=settings.fold_delay)
@@ -98,7 +97,7 @@ class Engine:
             core_id=self.core_id,
             version=version("penstock"),
             store=self.store.name,
-            draining=self.runs.draining,
+            draining=self.creates.draining,
             owned_runs=len(self.ownership),
             queued_runs=await self.store.queued_count() if available else 0,
             watches=len(self.hub),

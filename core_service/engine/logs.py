@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import TypedDict, Unpack
 
 from core_service.domain.errors import LogDamaged
 from core_service.domain.grammar import Grammar
@@ -17,6 +18,13 @@ ROWS_PER_READ = 64
 MAX_PAGE_EVENTS = 10_000
 DEFAULT_PAGE_EVENTS = 1_000
 MAX_PAGE_BYTES = 1 << 20
+
+
+class ThreadState(TypedDict, total=False):
+    """The thread's state when the run began, which no log holds; None for those who only read."""
+
+    state_json: str | None
+    state_version: int
 
 
 class Logs:
@@ -41,10 +49,15 @@ class Logs:
                 found.extend(WatchRunResponse.FromString(segment.data).events)
             return ListEventsResponse(events=found[:size], head_seq=watcher.feed.last_seq)
 
-    async def grammar(self, run_id: str, *, up_to: int) -> Grammar:
-        """Fold the log up to and with a seq. The folding is done in a thread: a long log takes tens of milliseconds."""
+    async def grammar(self, run_id: str, *, up_to: int, **state: Unpack[ThreadState]) -> Grammar:
+        """Fold the log up to and with a seq; mere readers need not know the state.
+
+        The folding is done in a thread: a long log takes tens of milliseconds.
+        """
         data = [segment async for segment in self._segments(run_id, up_to)]
-        return await asyncio.to_thread(_fold, data, up_to)
+        read = (event for piece in data for event in events(piece) if event.seq <= up_to)
+        known: ThreadState = {"state_json": state.get("state_json"), "state_version": state.get("state_version", 0)}
+        return await asyncio.to_thread(Grammar.rebuild, read, **known)
 
     async def _segments(self, run_id: str, up_to: int) -> AsyncIterator[bytes]:
         seq = 0
@@ -61,7 +74,3 @@ class Logs:
 
 def _behind(row: Segment, seq: int) -> bytes:
     return row.data if row.first_seq == seq + 1 else row.data[skip(row.data, seq + 1 - row.first_seq) :]
-
-
-def _fold(data: list[bytes], up_to: int) -> Grammar:
-    return Grammar.rebuild(event for piece in data for event in events(piece) if event.seq <= up_to)

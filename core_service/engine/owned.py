@@ -38,6 +38,8 @@ class OwnedRun:
     failures: int = 0
     lost_workers: int = 0
     max_attempts: int = 1
+    state_version: int = 0
+    """Version of the thread's state when the run began; the new state is stored at the end."""
     session: WorkerSession | None = None
     start_accepted: bool = False
     cancel_reason: EndReason.ValueType | None = None
@@ -68,6 +70,7 @@ class OwnedRun:
             max_attempts=owned.max_attempts,
             cancel_reason=owned.cancel_reason,
             cancel_time=owned.cancel_time,
+            state_version=owned.state_version,
         )
 
     @property
@@ -117,6 +120,8 @@ class OwnedRun:
                 lost_workers=self.lost_workers,
                 release=True,
                 messages=tuple(self.grammar.history()),
+                state_json=self.grammar.state_json if self.grammar.state_version > self.state_version else None,
+                state_steps=self.grammar.state_version - self.state_version,
             )
         return self.retry or RunChange(state=state, leg=self.grammar.leg)
 

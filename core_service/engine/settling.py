@@ -7,6 +7,7 @@ core goes on (ENGINE.md B11).
 from __future__ import annotations
 
 import asyncio
+from typing import Unpack
 
 import structlog
 
@@ -15,7 +16,7 @@ from core_service.domain.grammar import Grammar
 from core_service.domain.runs import ENDED, QUEUED
 from core_service.engine.executions import Executions
 from core_service.engine.journal import Journal
-from core_service.engine.logs import Logs
+from core_service.engine.logs import Logs, ThreadState
 from core_service.engine.owned import OwnedRun, Ownership
 from core_service.engine.patience import FIRST_PAUSE, patiently
 from core_service.ports import Bus, Clock, Head, Owned, Ring, Store
@@ -94,7 +95,7 @@ class Settling:
         run = await self._store.get_run(head.tenant, head.run_id)
         if run is None:
             return True
-        grammar = await self._folded(run, head.last_seq) or _blind(run, head.last_seq)
+        grammar = await self._folded(run.id, head.last_seq) or _blind(run, head.last_seq)
         owned = OwnedRun(run, head.tenant, grammar, head.fence, head.last_seq, grammar.state)
         grammar.end(reason, self._executions.now(), error=error)
         return await self._journal.settled(owned)
@@ -109,19 +110,21 @@ class Settling:
 
     async def own(self, taken: Owned, tenant: str) -> OwnedRun:
         """Own a run from its log. A log that cannot be folded ends the run FAILED / INTERNAL."""
-        grammar = await self._folded(taken.run, taken.last_seq)
+        grammar = await self._folded(
+            taken.run.id, taken.last_seq, state_json=taken.state_json, state_version=taken.state_version
+        )
         if grammar is None:
             return self._unreadable(taken, tenant)
         owned = OwnedRun.of(taken, grammar, tenant=tenant)
         self._ownership.add(owned)
         return owned
 
-    async def _folded(self, run: Run, last_seq: int) -> Grammar | None:
+    async def _folded(self, run_id: str, last_seq: int, **state: Unpack[ThreadState]) -> Grammar | None:
         """Return the grammar that the log tells of; None when the log cannot be read back (ENGINE.md B11)."""
         try:
-            return await patiently(self._clock, lambda: self._logs.grammar(run.id, up_to=last_seq))
+            return await patiently(self._clock, lambda: self._logs.grammar(run_id, up_to=last_seq, **state))
         except Exception:  # whatever is wrong with it: this run ends, and the core goes on
-            log.exception("log_unreadable", run_id=run.id)
+            log.exception("log unreadable", run_id=run_id)
             return None
 
     async def _take(self, head: Head) -> Owned | None:

@@ -264,5 +264,7 @@ def _first_attempt(claimed: Owned, session: WorkerSession) -> Grammar:
     if claimed.last_seq != 2:
         raise ValueError(f"{run_id}: a first attempt starts at event 2, not {claimed.last_seq}")
     return Grammar.rebuild(
-        (Event(seq=1, run_queued=RunQueued(run=claimed.run, input=claimed.input)), Event(seq=2, run_started=started))
+        (Event(seq=1, run_queued=RunQueued(run=claimed.run, input=claimed.input)), Event(seq=2, run_started=started)),
+        state_json=claimed.state_json,
+        state_version=claimed.state_version,
     )

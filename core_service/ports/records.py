@@ -116,6 +116,8 @@ class Created:
     history: tuple[Message, ...] = ()
     """When started: the thread's earlier messages, oldest first, without this run's input."""
     state_json: str = ""
+    """The thread's state when the run began; empty when it was never set."""
+    state_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class Owned:
     input: tuple[Message, ...] = ()
     """Of a claim or an adoption: this run's input."""
     state_json: str = ""
+    """The thread's state when the run began; empty when it was never set."""
+    state_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)

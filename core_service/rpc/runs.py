@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from core_service.domain.errors import InvalidArgument, NotServed
+from core_service.engine.creates import Creates
 from core_service.engine.logs import Logs
 from core_service.engine.runs import MAX_WAIT_SECONDS, Runs
 from core_service.engine.watch import WatchHub
@@ -37,17 +38,18 @@ from penstock.v1.run_service_pb2 import (
 class RunServicer:
     """RunService over the engine. SubmitInput, SteerRun and DeleteRun are not served yet."""
 
-    def __init__(self, runs: Runs, hub: WatchHub, logs: Logs) -> None:
+    def __init__(self, creates: Creates, runs: Runs, hub: WatchHub, logs: Logs) -> None:
+        self._creates = creates
         self._runs = runs
         self._hub = hub
         self._logs = logs
 
     async def CreateRun(self, request: CreateRunRequest, context: Context) -> CreateRunResponse:
-        return CreateRunResponse(run=await self._runs.create(tenant_of(context), request))
+        return CreateRunResponse(run=await self._creates.create(tenant_of(context), request))
 
     async def StreamRun(self, request: StreamRunRequest, context: Context) -> AsyncIterator[bytes]:
         tenant = tenant_of(context)
-        run = await self._runs.create(tenant, request.create)
+        run = await self._creates.create(tenant, request.create)
         yield created(run)
         async for message in watch_run(self._hub, tenant, run.id, after_seq=0):
             yield message

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
-from bench import databases, system
+from bench import databases, markdown, system
 from bench.databases import Database
 from bench.runner import run_scenarios
 from bench.scenarios import SCENARIOS
@@ -61,7 +62,7 @@ def test_every_figure_of_the_report_belongs_to_a_scenario() -> None:
     assert {figure.partition(".")[0] for figure in TARGETS} == SCENARIOS.keys()
 
 
-async def test_the_command_prints_a_table_and_writes_json_for_both_stores(tmp_path: Path) -> None:
+async def test_the_command_prints_tables_and_writes_json_for_both_stores(tmp_path: Path) -> None:
     path = tmp_path / "results" / "bench.json"
     command = ["-m", "bench", "--quick", "--store", "both", "--only", "burst", "--json", str(path)]
     async with asyncio.timeout(BOUND):
@@ -84,6 +85,10 @@ async def test_the_command_prints_a_table_and_writes_json_for_both_stores(tmp_pa
     sqlite, postgresql = (result["measurement"]["cpu_micros"] for result in report["results"])
     assert sqlite.keys() == {"core", "worker", "edge", "client"}
     assert postgresql.keys() == sqlite.keys() | {"postgres"}
+
+    tables = CliRunner().invoke(markdown.main, [str(path)]).output
+    assert tables.count("\n| burst: events delivered | ") == 2
+    assert "\n| cores | " in tables
 
 
 async def test_no_process_is_left_behind_an_error(tmp_path: Path) -> None:

@@ -121,9 +121,9 @@ async def test_ctrl_c_before_the_first_event_cancels_the_run_that_is_being_made(
 
 async def is_connected(process: subprocess.Popen[str], address: str) -> None:
     """Waits until the process has a connection to the address."""
-    port = int(address.rpartition(":")[2])
+    port, client = int(address.rpartition(":")[2]), psutil.Process(process.pid)
     async with asyncio.timeout(BOUND):
-        while not any(end.raddr and end.raddr[1] == port for end in psutil.Process(process.pid).net_connections()):
+        while port not in [end.raddr.port for end in client.net_connections() if end.status == psutil.CONN_ESTABLISHED]:
             await asyncio.sleep(0.01)
 
 
@@ -232,15 +232,8 @@ def test_list_chooses_by_agent_and_state(up: Up) -> None:
 def test_agents_are_listed(up: Up) -> None:
     lines = up.command("agents").stdout.splitlines()
 
-    assert [line.split("\t")[0] for line in lines] == [
-        "AGENT",
-        "double",
-        "echo",
-        "endless",
-        "fail",
-        "stubborn",
-        "weather",
-    ]
+    names = ["double", "echo", "endless", "fail", "stubborn", "weather"]
+    assert [line.split("\t")[0] for line in lines] == ["AGENT", *names]
     assert objects(up.command("agents", "--json").stdout)[1]["description"] == "Repeats what you say."
 
 

@@ -242,9 +242,9 @@ asyncio.run(Supervisor(programs, Relay(sys.stderr, ["core", "edge"]), on_ready=o
     try:
         yield process, children
     finally:
-        for program in (process, *children):
-            with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
-                program.kill()
+        for pid in (process.pid, *(child.pid for child in children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         await process.wait()
 
 

@@ -6,6 +6,7 @@ Nothing is sent that the test did not ask for: no credit, no acceptance, no outp
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -35,7 +36,7 @@ from penstock.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.core.faults import WAIT
 from tests.core.refusals import reason_of
 
-Heard = Literal["ack", "assignment", "welcome", "answered", "steered", "cancel_requested", "revoked", "draining"]
+Heard = Literal["assignment", "welcome", "answered", "steered", "cancel_requested", "revoked", "draining"]
 
 
 class ScriptedWorker:
@@ -138,7 +139,7 @@ class Stream:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._call: grpc.aio.StreamStreamCall[ConnectRequest, ConnectResponse] = WorkerServiceStub(channel).Connect()
-        self._heard: list[CoreMessage] = []
+        self._heard: defaultdict[str | None, list[CoreMessage]] = defaultdict(list)
         self._accepted: dict[str, int] = {}
         self._news = asyncio.Condition()
         self._error: grpc.aio.AioRpcError | None = None
@@ -153,17 +154,16 @@ class Stream:
         """Return the next message of a kind, and forget it. Raises what ended the stream if it never comes."""
         async with asyncio.timeout(WAIT), self._news:
             while True:
-                for message in self._heard:
-                    if message.WhichOneof("message") == kind and where(message):
-                        self._heard.remove(message)
-                        return message
+                for position, message in enumerate(self._heard[kind]):
+                    if where(message):
+                        return self._heard[kind].pop(position)
                 if self._over:
                     raise self._error or EOFError(f"the stream ended before {kind}")
                 await self._news.wait()
 
     def has_heard(self, kind: Heard) -> bool:
         """Tell whether a message of a kind is there already."""
-        return any(message.WhichOneof("message") == kind for message in self._heard)
+        return bool(self._heard[kind])
 
     def accepted(self, run_id: str) -> int:
         """Return the highest number that was acknowledged so far."""
@@ -209,7 +209,8 @@ class Stream:
             for message in response.messages:
                 if message.HasField("ack"):
                     self._accepted[message.ack.run_id] = message.ack.accepted
-                self._heard.append(message)
+                else:
+                    self._heard[message.WhichOneof("message")].append(message)
             self._news.notify_all()
 
 

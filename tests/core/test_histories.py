@@ -48,6 +48,7 @@ async def test_tail_that_is_too_small_is_made_up_for_by_the_store(any_core: Runn
     for piece in range(40):
         for job in jobs:
             await job.say(*(f"{piece} {number} " for number in range(20)))
+            await job.acked()
         readers += [asyncio.create_task(any_core.watch(job.run_id, after=piece).read_to_end()) for job in jobs[:1]]
     for job in jobs:
         await job.end()

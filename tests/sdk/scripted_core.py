@@ -49,6 +49,8 @@ class Session:
         self.outputs: defaultdict[str, list[tuple[int, Output]]] = defaultdict(list)
         self.acks = True
         """Acknowledge every output at once."""
+        self.stays = False
+        """Leave the stream open when the worker has closed its side."""
         self.ended = asyncio.Event()
         """The worker has closed its side, or the stream broke."""
         self._context = context
@@ -62,6 +64,8 @@ class Session:
         cut = asyncio.create_task(self._cut.wait())
         try:
             await asyncio.wait([reader, cut], return_when=asyncio.FIRST_COMPLETED)
+            if self.stays:
+                await cut
         finally:
             reader.cancel()
             cut.cancel()

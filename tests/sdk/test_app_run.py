@@ -44,4 +44,4 @@ async def test_a_file_that_calls_run_serves_its_agents(tmp_path: Path) -> None:
             assert await client.text("shout", "hear me") == "HEAR ME"
     finally:
         process.terminate()
-        assert process.wait(BOUND) == 0
+        assert process.wait(BOUND) == 0, str(up.log)

@@ -151,6 +151,21 @@ async def test_a_core_that_drains_gets_what_there_is_and_the_worker_finds_the_ne
         assert gate.starts == 1
 
 
+async def test_a_core_that_drains_and_does_not_close_the_stream_is_left(
+    core: ScriptedCore, start_worker: StartWorker
+) -> None:
+    start_worker(echo_app())
+    first = await core.welcomed()
+    first.stays = True
+
+    await first.say(CoreMessage(draining=Draining()))
+    second = await core.welcomed()
+
+    await second.assign("echo", "hi")
+    await second.end()
+    first.cut()
+
+
 async def test_a_core_that_is_gone_is_dialled_again_until_it_is_back(start_worker: StartWorker) -> None:
     gate = Gate()
     async with scripted_core() as core:

@@ -55,7 +55,7 @@ LOCK_THREAD = (
             "updated": integer("created"),
         },
     )
-    .returning(_thread.queue_seq, _thread.state)
+    .returning(_thread.queue_seq, _thread.state, _thread.state_version)
 )
 
 _first_waiting = (
@@ -104,6 +104,7 @@ class _Place:
 
     queue_pos: int
     state_json: str
+    state_version: int
     holds_thread: bool
     starts: bool
 
@@ -123,7 +124,14 @@ def create_run(transaction: Transaction, new: NewRun, *, lifetime: float) -> Cre
     earlier: list[Message] = []
     if place.queue_pos > 1:
         earlier = messages.history(transaction, new.tenant, new.run.thread_id, place.queue_pos)
-    return Created(run, repeated=False, started=True, history=tuple(earlier), state_json=place.state_json)
+    return Created(
+        run,
+        repeated=False,
+        started=True,
+        history=tuple(earlier),
+        state_json=place.state_json,
+        state_version=place.state_version,
+    )
 
 
 def _repeated(transaction: Transaction, tenant: str, run_id: str) -> Created:
@@ -138,7 +146,7 @@ def _take_place(transaction: Transaction, new: NewRun) -> _Place:
     run = new.run
     created = micros(run.create_time)
     thread = Thread(id=run.thread_id, create_time=run.create_time)
-    queue_pos, state_json = transaction.one(
+    queue_pos, state_json, state_version = transaction.one(
         LOCK_THREAD,
         tenant=new.tenant,
         thread_id=run.thread_id,
@@ -160,7 +168,7 @@ def _take_place(transaction: Transaction, new: NewRun) -> _Place:
     starts = is_head and bool(may_start)
     if not starts:
         _refuse_full(transaction, new, waiting=0 if is_head else waiting)
-    return _Place(queue_pos, state_json, is_head, starts)
+    return _Place(queue_pos, state_json, state_version, is_head, starts)
 
 
 def _refuse(turn: Turn, new: NewRun, *, active: str) -> None:

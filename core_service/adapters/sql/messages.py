@@ -148,10 +148,9 @@ def page(
 
 def with_messages(transaction: Transaction, row: Row) -> Owned:
     """Make an owned run with all that a worker needs to start it, from a row of `rows.select_owned`."""
-    tenant, thread_id, place, run_id = row[-5:-1]
+    tenant, thread_id, place, run_id = row[-6:-2]
     return to_owned(
         row,
         history=history(transaction, tenant, thread_id, place),
         input=run_input(transaction, tenant, run_id),
-        with_state=True,
     )

@@ -60,6 +60,7 @@ OWNED = (
     runs.c.queue_pos,
     runs.c.run_id,
     threads.c.state.label("thread_state"),
+    threads.c.state_version.label("thread_state_version"),
 )
 
 THREAD = (
@@ -131,13 +132,13 @@ def to_head(row: Row) -> Head:
     return Head(*row)
 
 
-def to_owned(
-    row: Row, *, history: Sequence[Message] = (), input: Sequence[Message] = (), with_state: bool = False
-) -> Owned:
+def to_owned(row: Row, *, history: Sequence[Message] = (), input: Sequence[Message] = ()) -> Owned:
     """Make an owned run from a row of `select_owned`."""
     width = len(RUN)
     run = to_run(row[:width])
-    fence, acked, failures, lost_workers, max_attempts, cancel_reason, session, *_, thread_state = row[width:]
+    fence, acked, failures, lost_workers, max_attempts, cancel_reason, session, *_, state_json, state_version = row[
+        width:
+    ]
     return Owned(
         run=run,
         fence=fence,
@@ -151,7 +152,8 @@ def to_owned(
         session=session,
         history=tuple(history),
         input=tuple(input),
-        state_json=thread_state if with_state else "",
+        state_json=state_json,
+        state_version=state_version,
     )
 
 

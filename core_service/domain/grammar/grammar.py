@@ -30,7 +30,8 @@ class Grammar:
     """A fold of one run's events that turns loose outputs into well-formed events (CONTRACT.md 2.6).
 
     Instants are microseconds since 1970 UTC. A method that the run's state does not allow raises ValueError and changes
-    nothing. `state_json` and `state_version` are the thread's state when the run began, which its events do not hold.
+    nothing. `state_json` and `state_version` are the thread's state when the run began, which its events do not hold;
+    None is for those who only read a log back.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Grammar:
         *,
         client_tools: Collection[str] = (),
         new_id: Callable[[str], str] = ids.new_id,
-        state_json: str = "",
+        state_json: str | None = "",
         state_version: int = 0,
         ask_keys: Mapping[str, str] | None = None,
         step_keys: Mapping[int, StepKey] | None = None,
@@ -67,7 +68,7 @@ class Grammar:
         ask_keys: Mapping[str, str] | None = None,
         step_keys: Mapping[int, StepKey] | None = None,
         new_id: Callable[[str], str] = ids.new_id,
-        state_json: str = "",
+        state_json: str | None = "",
         state_version: int = 0,
     ) -> Grammar:
         """Return the grammar that wrote `events`, which begin at seq 1.
@@ -85,6 +86,10 @@ class Grammar:
         grammar._pen.read(events)
         grammar._learn_client_tools()
         return grammar
+
+    def inherit(self, state_json: str, state_version: int) -> None:
+        """Learn the thread's state when the run began, before its first output."""
+        self._fold.shared = SharedState(state_json, state_version)
 
     # ── facts ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -12,21 +12,26 @@ NEVER_SET = "{}"
 
 
 class SharedState:
-    """A fold of StatePatched. `json` is empty as long as nobody ever set the state."""
+    """A fold of StatePatched. `json` is empty as long as nobody ever set the state.
 
-    def __init__(self, state_json: str, version: int) -> None:
-        self.json = state_json
+    Without a `state_json` (None) the state before the run is not known: patches are counted and not carried out.
+    """
+
+    def __init__(self, state_json: str | None, version: int) -> None:
+        self._is_known = state_json is not None
+        self.json = self._anchored = state_json or ""
         self.version = version
-        self._anchored = state_json
 
     def after(self, patch_json: str) -> str:
         """Return the state that a patch would make. Raises ValueError when it does not fit."""
         return compact(patched(self.json or NEVER_SET, patch_json, max_bytes=MAX_STATE_BYTES))
 
     def change(self, event: StatePatched) -> None:
-        patch = event.WhichOneof("change") == "patch_json"
-        self.json = self.after(event.patch_json) if patch else event.snapshot_json
         self.version = event.version
+        if event.WhichOneof("change") == "snapshot_json":
+            self.json, self._is_known = event.snapshot_json, True
+        elif self._is_known:
+            self.json = self.after(event.patch_json)
 
     def anchor(self) -> None:
         """A step completed or a question was asked: replay passes this point, so what was changed before it stays."""
