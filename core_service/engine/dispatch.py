@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
@@ -39,6 +39,7 @@ class Dispatch:
         self._core_id = core_id
         self._by_agent: dict[str, list[WorkerSession]] = {}
         self._wanted: set[str] = set()
+        self._maybe_waiting: set[str] = set()
         self._doubts: dict[tuple[WorkerSession, str], None] = {}
         self._wake = asyncio.Event()
         self._last_tenant: dict[str, str] = {}
@@ -57,6 +58,7 @@ class Dispatch:
         """A worker is connected."""
         for agent_id in session.versions:
             self._by_agent.setdefault(agent_id, []).append(session)
+        self._maybe_waiting.update(session.versions)
 
     def leave(self, session: WorkerSession) -> None:
         """A worker is gone."""
@@ -85,15 +87,20 @@ class Dispatch:
 
     # ── the claim loop ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def wake(self, *agent_ids: str) -> None:
-        """Look soon whether these agents have work."""
-        self._wanted.update(agent_ids)
-        self._wake.set()
+    def credited(self, session: WorkerSession) -> None:
+        """A worker has room again: look soon for work of its agents, if any may wait."""
+        self._look(self._maybe_waiting.intersection(session.versions))
 
     def rung(self, agent_id: str) -> None:
         """Listen to the bus: a run of this agent waits."""
+        self._maybe_waiting.add(agent_id)
         if self.pick(agent_id) is not None:
-            self.wake(agent_id)
+            self._look((agent_id,))
+
+    def _look(self, agent_ids: Iterable[str]) -> None:
+        self._wanted.update(agent_ids)
+        if self._wanted:
+            self._wake.set()
 
     def doubt(self, session: WorkerSession, tenant: str) -> None:
         """A claim for this worker got no answer, and may have happened: look soon."""
@@ -131,6 +138,7 @@ class Dispatch:
             after = self._last_tenant.get(agent_id, "")
             tenants = await self._store.waiting_tenants(agent_id, after=after, limit=TENANTS_PER_TURN)
             if not tenants and not after:
+                self._maybe_waiting.discard(agent_id)
                 return
             self._last_tenant[agent_id] = tenants[-1] if len(tenants) == TENANTS_PER_TURN else ""
             claimed = [await self._claim(tenant, agent_id, alone=len(tenants) == 1) for tenant in tenants]

@@ -237,7 +237,7 @@ class Workers:
                 if message.credit.runs < 1:
                     raise WorkerProtocol("Credit must be at least 1.")
                 session.credit += message.credit.runs
-                self._dispatch.wake(*session.versions)
+                self._dispatch.credited(session)
             case "decline":
                 owned = session.runs.get(message.decline.run_id)
                 if owned is not None and owned.attempt == message.decline.attempt:

@@ -19,7 +19,10 @@ from core_service.app import Core, serving
 from core_service.config import CoreSettings
 from penstock.demo import app
 from penstock.v1.run_service_pb2_grpc import RunServiceStub
+from penstock.v1.system_service_pb2 import GetStatusRequest
+from penstock.v1.system_service_pb2_grpc import SystemServiceStub
 from penstock.worker import Worker, WorkerSettings
+from tests.core.waits import PAUSE
 
 START_SECONDS = 20.0
 
@@ -67,13 +70,10 @@ class CoreThread:
 
     async def _until_online(self, core: Core) -> None:
         """Wait until the worker's agents can be called."""
-        from penstock.v1.system_service_pb2 import GetStatusRequest
-        from penstock.v1.system_service_pb2_grpc import SystemServiceStub
-
         async with grpc.aio.insecure_channel(core.address) as channel:
             status = SystemServiceStub(channel)
             while not any(worker.credit for worker in (await status.GetStatus(GetStatusRequest())).workers):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(PAUSE)
 
 
 @pytest.fixture(scope="module")

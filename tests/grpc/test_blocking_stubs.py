@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 import pytest
@@ -24,6 +25,7 @@ from penstock.v1.run_service_pb2 import (
     RunView,
     StreamRunRequest,
     WaitRunRequest,
+    WatchAction,
     WatchManyRequest,
     WatchRunRequest,
     WatchRunResponse,
@@ -38,6 +40,8 @@ from tests.core.refusals import refused
 from tests.grammar.checker import violations
 
 DEADLINE = 20.0
+PACED = '{"deltas": 30, "rate": 60}'
+"""What `count` is asked for: half a second of output."""
 
 
 def _request(text: str, *, agent_id: str = "echo", thread_id: str = "", request_id: str = "") -> CreateRunRequest:
@@ -82,22 +86,22 @@ def test_stream_is_a_plain_iterator_that_ends_with_the_run(grpc_stub: RunService
 
 def test_every_demo_agent_leaves_a_well_formed_log(grpc_stub: RunServiceStub) -> None:
     reasons = {}
-    for agent_id in ("echo", "think", "tool", "error", "ctool", "slow"):
-        run = grpc_stub.CreateRun(_request("hello", agent_id=agent_id), timeout=DEADLINE).run
+    for agent_id in ("echo", "think", "tool", "error", "ctool", "count"):
+        run = grpc_stub.CreateRun(_request(PACED, agent_id=agent_id), timeout=DEADLINE).run
         assert violations(_watch(grpc_stub, run.id)) == [], agent_id
         reasons[agent_id] = EndReason.Name(_wait(grpc_stub, run.id).reason).removeprefix("END_REASON_")
     assert reasons == {
         "echo": "COMPLETED",
         "think": "COMPLETED",
         "tool": "COMPLETED",
-        "slow": "COMPLETED",
+        "count": "COMPLETED",
         "error": "AGENT_ERROR",
         "ctool": "REJECTED",
     }
 
 
 def test_watch_that_is_left_and_taken_up_again_joins(grpc_stub: RunServiceStub) -> None:
-    run = grpc_stub.CreateRun(_request("", agent_id="slow"), timeout=DEADLINE).run
+    run = grpc_stub.CreateRun(_request(PACED, agent_id="count"), timeout=DEADLINE).run
     seen: list[Event] = []
     while not seen or not seen[-1].HasField("run_ended"):
         call = grpc_stub.WatchRun(WatchRunRequest(run_id=run.id, after_seq=len(seen)), timeout=DEADLINE)
@@ -124,10 +128,10 @@ def test_refusals_have_a_code_and_a_reason(grpc_stub: RunServiceStub) -> None:
 
 
 def test_deadline_ends_the_call_and_not_the_run(grpc_stub: RunServiceStub) -> None:
-    run = grpc_stub.CreateRun(_request("", agent_id="slow"), timeout=DEADLINE).run
+    run = grpc_stub.CreateRun(_request(PACED, agent_id="count"), timeout=DEADLINE).run
     with pytest.raises(grpc.RpcError) as caught:
         grpc_stub.WaitRun(WaitRunRequest(run_id=run.id), timeout=0.05)
-    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED  # type: ignore[attr-defined]
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert _wait(grpc_stub, run.id).state == RunState.RUN_STATE_SUCCEEDED
 
 
@@ -151,7 +155,8 @@ def test_many_watches_on_one_stream_are_fed_by_an_iterator(grpc_stub: RunService
     requests: queue.SimpleQueue[WatchManyRequest | None] = queue.SimpleQueue()
     runs = [grpc_stub.CreateRun(_request(f"number {number}"), timeout=DEADLINE).run for number in range(5)]
     for number, run in enumerate(runs, 1):
-        requests.put(WatchManyRequest(start=WatchStart(watch_id=number, run_id=run.id)))
+        start = WatchAction(start=WatchStart(watch_id=number, run_id=run.id))
+        requests.put(WatchManyRequest(actions=[start]))
 
     def sent() -> Iterator[WatchManyRequest]:
         yield from iter(requests.get, None)
@@ -183,5 +188,6 @@ def test_other_services_are_on_the_same_channel(grpc_channel: grpc.Channel, grpc
     assert len(listed) == 2
     status = SystemServiceStub(grpc_channel).GetStatus(GetStatusRequest(), timeout=DEADLINE)
     assert (status.store, len(status.workers)) == ("sqlite", 1)
-    check = health_pb2_grpc.HealthStub(grpc_channel).Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE)
+    health: Any = health_pb2_grpc.HealthStub(grpc_channel)
+    check = health.Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE)
     assert check.status == health_pb2.HealthCheckResponse.SERVING
