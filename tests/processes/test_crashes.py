@@ -76,6 +76,25 @@ async def test_ten_kills_of_the_core_under_fifty_streams(alone: Alone, session: 
         assert seen.end["state"] == "succeeded"
 
 
+async def test_a_thousand_streams_are_served_again_within_five_seconds(
+    alone: Alone, session: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    core, _ = alone.core(lease=LONG_LEASE), alone.worker(AGENTS)
+    client = Client(session, f"http://{alone.edge().address}")
+    run = await client.create("gated", str(tmp_path))
+    watching = [asyncio.create_task(client.watch(Seen(run["id"]))) for _ in range(1_000)]
+    await until((tmp_path / "started-1").exists, "the handler runs")
+    await client.watch(Seen(run["id"]), up_to=5)
+    core.kill()
+    await asyncio.to_thread(alone.core, lease=LONG_LEASE)
+    back = time.monotonic()
+    (tmp_path / "go").touch()
+    for seen in await asyncio.gather(*watching):
+        seen.check()
+        assert (seen.text, seen.attempts, seen.end["state"]) == ("one two", [1], "succeeded")
+    assert time.monotonic() - back < 5.0
+
+
 async def test_a_lost_worker_ends_a_run_that_had_spoken_and_frees_its_thread(
     up: Up, client: Client, tmp_path: Path
 ) -> None:
