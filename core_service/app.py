@@ -123,7 +123,7 @@ async def _metrics_endpoint(engine: Engine, settings: CoreSettings) -> AsyncIter
         return
     endpoint, thread = start_http_server(settings.metrics_port, settings.metrics_host, engine.metrics.registry)
     address = f"{settings.metrics_host}:{endpoint.server_port}"
-    log.info("metrics_ready", address=address)
+    log.info("metrics ready", address=address)
     try:
         yield address
     finally:
@@ -227,7 +227,7 @@ async def _drain(
     try:
         await engine.store.remove_core(engine.core_id, grace=settings.lease)
     except Refusal as error:  # its lease will be over soon
-        log.warning("core_not_removed", reason=error.reason)
+        log.warning("core not removed", reason=error.reason)
     log.info("stopped")
 
 

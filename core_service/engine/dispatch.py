@@ -121,9 +121,9 @@ class Dispatch:
                 try:
                     await self._claim_for(agent_id)
                 except Refusal as error:
-                    log.warning("claim_failed", agent_id=agent_id, reason=error.reason)
+                    log.warning("claim failed", agent_id=agent_id, reason=error.reason)
                 except Exception:  # the loop must live; the poll tries again
-                    log.exception("claim_failed", agent_id=agent_id)
+                    log.exception("claim failed", agent_id=agent_id)
 
     async def _settle_doubts(self) -> None:
         for session, tenant in list(self._doubts):

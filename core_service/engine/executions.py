@@ -123,11 +123,11 @@ class Executions:
             if grammar.open_inputs():
                 raise InvalidOutput("This version of the core does not serve questions to people yet.")
         except InvalidOutput as error:
-            log.warning("invalid_output", run_id=owned.run_id, error=str(error))
+            log.warning("invalid output", run_id=owned.run_id, error=str(error))
             self._fail(owned, EndReason.END_REASON_INVALID_OUTPUT, str(error))
             return
         except Exception as error:  # a fault of the grammar ends this run, and not the worker's stream (ENGINE.md A7)
-            log.exception("grammar_failed", run_id=owned.run_id)
+            log.exception("grammar failed", run_id=owned.run_id)
             self._poisoned(owned, error)
             return
         if grammar.seq > self._limits.max_events or grammar.size_bytes > self._limits.max_log_bytes:
@@ -223,7 +223,7 @@ class Executions:
                 elif owned.cancel_reason is not None and now >= self._grace_ends(owned):
                     self._end(owned, owned.cancel_reason)
             except Exception as error:  # a fault of the grammar ends this run, and not the core
-                log.exception("grammar_failed", run_id=owned.run_id)
+                log.exception("grammar failed", run_id=owned.run_id)
                 self._poisoned(owned, error)
 
     # ── end ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -261,14 +261,14 @@ class Executions:
             self.on_thread_free(owned.tenant, owned.run.thread_id)
 
     def _refused(self, owned: OwnedRun) -> None:
-        log.warning("run_lost_to_another_owner", run_id=owned.run_id, fence=owned.fence)
+        log.warning("run lost to another owner", run_id=owned.run_id, fence=owned.fence)
         if owned.session is not None and self._ownership.get(owned.run_id) is owned:
             owned.session.send(_revoked(owned.run_id, owned.attempt))
         self._ownership.drop(owned)
 
     def _poisoned(self, owned: OwnedRun, error: Exception) -> None:
         """The store cannot take the run's events: drop them and end the run from what the log holds."""
-        log.error("run_poisoned", run_id=owned.run_id, error=repr(error))
+        log.error("run poisoned", run_id=owned.run_id, error=repr(error))
         if owned.session is not None:
             owned.session.send(_revoked(owned.run_id, owned.attempt))
         self._ownership.drop(owned)

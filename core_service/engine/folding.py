@@ -49,7 +49,7 @@ class Folding:
         try:
             await self.fold(run_id)
         except (LogDamaged, ValueError) as error:
-            log.error("log_damaged", run_id=run_id, error=str(error))
+            log.error("log damaged", run_id=run_id, error=str(error))
             self._metrics.damaged.inc()
             self._damaged.add(run_id)
 

@@ -157,7 +157,7 @@ class Journal:
                 await self._commit(batch[:middle])
                 await self._commit(batch[middle:])
                 return
-            log.exception("append_impossible", run_id=batch[0][0].run_id)
+            log.exception("append impossible", run_id=batch[0][0].run_id)
             self._drop(batch[0][0])
             self.on_poisoned(batch[0][0], error)
             return
@@ -175,7 +175,7 @@ class Journal:
                 outcomes = await self._store.append(appends)
             except (StoreUnavailable, StoreFull) as error:
                 if self.store_available:
-                    log.warning("store_away", reason=error.reason, error=error.message)
+                    log.warning("store away", reason=error.reason, error=error.message)
                 self.store_available = False
                 await self._clock.sleep(delay)
                 delay = min(delay * 2, 1.0)

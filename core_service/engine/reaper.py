@@ -81,7 +81,7 @@ class Reaper:
                 await self._store.renew_core(self._core_id, address=self._address, lease=self._lease)
             except Refusal as error:
                 self._store_works = False
-                log.warning("lease_not_renewed", reason=error.reason)
+                log.warning("lease not renewed", reason=error.reason)
             else:
                 self._store_works = True
                 self._renewed = self._clock.monotonic()
@@ -96,7 +96,7 @@ class Reaper:
             works = self._store_works and self._journal.store_available and not self._dispatch.held_back
             if works != healthy:
                 healthy = works
-                log.warning("health_changed", serving=healthy)
+                log.warning("health changed", serving=healthy)
                 await self.on_health(healthy)
 
     # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -123,9 +123,9 @@ class Reaper:
                     await chore()
                 except Refusal as error:
                     self._note_store(away=True)
-                    log.warning("sweep_failed", chore=chore.__name__, reason=error.reason)
+                    log.warning("sweep failed", chore=chore.__name__, reason=error.reason)
                 except Exception:  # one chore must not stop the others
-                    log.exception("sweep_failed", chore=chore.__name__)
+                    log.exception("sweep failed", chore=chore.__name__)
 
     def _note_store(self, *, away: bool) -> None:
         """After more than a sweep without the store, wait for a lease before anything counts as lost."""
@@ -200,6 +200,6 @@ class Promotions:
             try:
                 agents = await self._store.promote(threads)
             except Refusal as error:
-                log.warning("promotion_failed", threads=len(threads), reason=error.reason)
+                log.warning("promotion failed", threads=len(threads), reason=error.reason)
             else:
                 self._bus.ring([Ring("work", agent_id) for agent_id in agents])

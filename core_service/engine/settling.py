@@ -105,7 +105,7 @@ class Settling:
         taken = await self._take(head)
         if taken is None:
             return
-        log.warning("run_lost", run_id=head.run_id, owner=head.owner, worker_id=head.session)
+        log.warning("run lost", run_id=head.run_id, owner=head.owner, worker_id=head.session)
         self._executions.lose(await self.own(taken, head.tenant))
 
     async def own(self, taken: Owned, tenant: str) -> OwnedRun:

@@ -97,7 +97,7 @@ class Workers:
             except BaseException:
                 await self.disconnect(session)
                 raise
-        log.info("worker_connected", worker_id=session.worker_id, agents=sorted(session.versions), held=len(hello.held))
+        log.info("worker connected", worker_id=session.worker_id, agents=sorted(session.versions), held=len(hello.held))
         return session
 
     def _replace(self, hello: Hello) -> WorkerSession:
@@ -157,7 +157,7 @@ class Workers:
             if taken.acked:
                 self._executions.lose(owned)
                 continue
-            log.info("assignment_sent_again", run_id=run_id, worker_id=session.worker_id)
+            log.info("assignment sent again", run_id=run_id, worker_id=session.worker_id)
             session.reserve(owned.run.agent_id)
             self._hand_over(session, owned, taken)
 
@@ -173,7 +173,7 @@ class Workers:
             return
         self._remove(session)
         session.close()
-        log.info("worker_disconnected", worker_id=session.worker_id, runs=len(session.runs))
+        log.info("worker disconnected", worker_id=session.worker_id, runs=len(session.runs))
         self._executions.detach(session)
         await self._errands.run(patiently(self._clock, lambda: self._note_lost(session.worker_id)))
 
@@ -241,7 +241,7 @@ class Workers:
             case "decline":
                 owned = session.runs.get(message.decline.run_id)
                 if owned is not None and owned.attempt == message.decline.attempt:
-                    log.info("run_declined", run_id=owned.run_id, reason=message.decline.reason)
+                    log.info("run declined", run_id=owned.run_id, reason=message.decline.reason)
                     session.forget(owned)
                     self._executions.return_to_queue(owned)
             case "drain":

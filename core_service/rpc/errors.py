@@ -72,7 +72,7 @@ async def abort(context: Context, error: Exception, method: str) -> NoReturn:
     """End a call with what an exception means to its caller."""
     if isinstance(error, Refusal):
         await context.abort_with_status(rpc_status.to_status(status_of(error)))
-    log.error("call_failed", method=method, exc_info=error)
+    log.error("call failed", method=method, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, "The server failed; its log says why.")
 
 

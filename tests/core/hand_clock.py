@@ -6,7 +6,7 @@ import asyncio
 
 START = 1_800_000_000_000_000
 MICROS = 1_000_000
-PATIENCE = 0.1
+PATIENCE = 0.5
 """Real seconds that are given to somebody who was woken and does not sleep again."""
 
 

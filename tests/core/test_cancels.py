@@ -189,6 +189,7 @@ async def test_twenty_cancels_at_once_are_one_end(any_core: RunningCore) -> None
     assert {run.state for run in await asyncio.gather(*cancels)} == {CANCELLED}
     await watch.read_to_end()
     assert watch.seen.kinds == ["run_queued", "run_ended"]
+    await any_core.watch(run.id, after=1).read_to_end()  # what is in memory now is what is stored, too
 
 
 async def test_client_that_goes_away_in_the_middle_of_a_cancel_has_cancelled(any_core: RunningCore) -> None:

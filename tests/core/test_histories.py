@@ -79,7 +79,7 @@ async def test_folding_under_watchers_leaves_no_gap(sqlite_place: Place, clock: 
     late = asyncio.create_task(core.watch(job.run_id, after=2_000).read_to_end())
     await gate.reached()
     await clock.forward(70)
-    await core.until(lambda: bool(core.store.calls_of("fold")))
+    await core.until(lambda: sqlite_place.rows("SELECT folded FROM runs") == [(1,)])
     folded = sqlite_place.runs()[job.run_id]
     assert len(folded.rows) < rows
     assert max(len(data) for _, _, data in folded.rows) <= 1 << 20
@@ -111,8 +111,8 @@ async def test_damaged_log_does_not_keep_others_from_being_folded(timed_core: Ru
     timed_core.place.execute(f"DELETE FROM segments WHERE run_id = '{damaged.run_id}' AND last_seq = 5")
     await clock.forward(70)
     await clock.forward(10)
-    folded = dict(timed_core.place.rows("SELECT run_id, folded FROM runs"))
-    assert (folded[sound.run_id], folded[damaged.run_id]) == (1, 0)
+    folded = f"SELECT run_id FROM runs WHERE folded AND run_id IN ('{sound.run_id}', '{damaged.run_id}')"
+    await timed_core.until(lambda: timed_core.place.rows(folded) == [(sound.run_id,)])
     timed_core.place.forget(damaged.run_id)
 
 

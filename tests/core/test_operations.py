@@ -55,10 +55,10 @@ async def test_health_is_told_per_service(core: RunningCore) -> None:
 async def test_health_follows_the_store(timed_core: RunningCore, clock: HandClock) -> None:
     away = timed_core.store.fail("renew_core", times=1_000)
     await clock.forward(6)
-    assert await timed_core.health() == "NOT_SERVING"
+    await timed_core.until_health("NOT_SERVING")
     away.open()
     await clock.forward(2)
-    assert await timed_core.health("penstock.v1.RunService") == "SERVING"
+    await timed_core.until_health("SERVING", "penstock.v1.RunService")
 
 
 async def test_core_without_its_lease_takes_no_runs(timed_core: RunningCore, clock: HandClock) -> None:

@@ -158,12 +158,15 @@ async def test_append_of_an_earlier_owner_does_not_pass_as_that_of_the_next(any_
     await other.say("holds the journal")
     await gate.reached()
     await job.say("old old old")
+    await job.end()
     await any_core.status()
     await worker.connect(job, other)
     job.last = 0
     await job.say("new")
     await any_core.status()
     gate.open()
+    await job.acked()
+    assert (await any_core.get(job.run_id)).state == RUNNING, "the end was the old owner's"
     await job.end()
     await job.acked()
     other.last = 0

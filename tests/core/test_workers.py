@@ -165,7 +165,8 @@ async def test_two_streams_of_one_worker_at_the_same_moment_leave_one_that_works
     await gate.reached()
     stuck = worker.now
     second = asyncio.create_task(worker.connect(job))
-    await core.status()
+    for _ in range(10):  # on the same connection: the core has dealt with what came before
+        await core.status()
     gate.open()
     await asyncio.gather(first, second)
     assert await stuck.over() == "WORKER_REPLACED"
