@@ -35,6 +35,7 @@ class Agents:
             stored.CopyFrom(agent)
             stored.name = agent.name or agent.id
             stored.online = False
+            stored.replayable = agent.replayable if agent.HasField("replayable") else True
             stored.update_time.FromMicroseconds(self._clock.now())
             known = self._known.get((tenant, agent.id)) or await self._store.get_agent(tenant, agent.id)
             stored.create_time.CopyFrom(known.create_time if known else stored.update_time)

@@ -168,6 +168,20 @@ class Executions:
         error = RunError(code="START_NOT_ACCEPTED", message="The worker left before it took the run.", retryable=True)
         self._queue_again(owned, error, delay=0.0)
 
+    def handed_back(self, owned: OwnedRun, *, replayable: bool) -> None:
+        """A worker gives a run back: it never took it, or it leaves (ENGINE.md I7). Not a failure."""
+        if owned.grammar.ended is not None:
+            return
+        if not owned.start_accepted:
+            self.return_to_queue(owned)
+        elif owned.cancel_reason is not None:
+            self._end(owned, owned.cancel_reason)
+        elif replayable:
+            error = RunError(code="WORKER_LEFT", message="The worker shut down; another one goes on.", retryable=True)
+            self._queue_again(owned, error, delay=0.0)
+        else:
+            self._end(owned, EndReason.END_REASON_SHUTDOWN)
+
     def lose(self, owned: OwnedRun) -> None:
         """The run's worker is lost: queue it again if that takes nothing back, else end it."""
         if owned.grammar.ended is not None:

@@ -19,6 +19,9 @@ class WorkerSession:
         self.sdk_version = hello.sdk_version
         self.versions = {agent.id: agent.version for agent in hello.agents}
         self.limits = {agent.id: agent.concurrency for agent in hello.agents if agent.concurrency}
+        self.not_replayable = {
+            agent.id for agent in hello.agents if agent.HasField("replayable") and not agent.replayable
+        }
         self._busy: dict[str, int] = {}
         """Runs held or reserved for, per agent that has a limit."""
         self.credit = 0

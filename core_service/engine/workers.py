@@ -243,7 +243,8 @@ class Workers:
                 if owned is not None and owned.attempt == message.decline.attempt:
                     log.info("run declined", run_id=owned.run_id, reason=message.decline.reason)
                     session.forget(owned)
-                    self._executions.return_to_queue(owned)
+                    replayable = owned.run.agent_id not in session.not_replayable
+                    self._executions.handed_back(owned, replayable=replayable)
             case "drain":
                 session.draining = True
             case "hello":

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17penstock/v1/agent.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe3\x03\n\x05\x41gent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x05 \x03(\t\x12\"\n\x06skills\x18\x06 \x03(\x0b\x32\x12.penstock.v1.Skill\x12\x13\n\x0binput_modes\x18\x07 \x03(\t\x12\x14\n\x0coutput_modes\x18\x08 \x03(\t\x12\r\n\x05owner\x18\t \x01(\t\x12\x32\n\x08metadata\x18\n \x03(\x0b\x32 .penstock.v1.Agent.MetadataEntry\x12&\n\x06routes\x18\x0b \x03(\x0b\x32\x16.penstock.v1.HttpRoute\x12\x13\n\x0b\x63oncurrency\x18\x0c \x01(\x05\x12\x0e\n\x06online\x18\r \x01(\x08\x12\x12\n\nreplayable\x18\x0e \x01(\x08\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"V\n\x05Skill\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x10\n\x08\x65xamples\x18\x05 \x03(\t\")\n\tHttpRoute\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17penstock/v1/agent.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf7\x03\n\x05\x41gent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x05 \x03(\t\x12\"\n\x06skills\x18\x06 \x03(\x0b\x32\x12.penstock.v1.Skill\x12\x13\n\x0binput_modes\x18\x07 \x03(\t\x12\x14\n\x0coutput_modes\x18\x08 \x03(\t\x12\r\n\x05owner\x18\t \x01(\t\x12\x32\n\x08metadata\x18\n \x03(\x0b\x32 .penstock.v1.Agent.MetadataEntry\x12&\n\x06routes\x18\x0b \x03(\x0b\x32\x16.penstock.v1.HttpRoute\x12\x13\n\x0b\x63oncurrency\x18\x0c \x01(\x05\x12\x0e\n\x06online\x18\r \x01(\x08\x12\x17\n\nreplayable\x18\x0e \x01(\x08H\x00\x88\x01\x01\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_replayable\"V\n\x05Skill\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\x10\n\x08\x65xamples\x18\x05 \x03(\t\")\n\tHttpRoute\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENT_METADATAENTRY']._loaded_options = None
   _globals['_AGENT_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_AGENT']._serialized_start=74
-  _globals['_AGENT']._serialized_end=557
-  _globals['_AGENT_METADATAENTRY']._serialized_start=510
-  _globals['_AGENT_METADATAENTRY']._serialized_end=557
-  _globals['_SKILL']._serialized_start=559
-  _globals['_SKILL']._serialized_end=645
-  _globals['_HTTPROUTE']._serialized_start=647
-  _globals['_HTTPROUTE']._serialized_end=688
+  _globals['_AGENT']._serialized_end=577
+  _globals['_AGENT_METADATAENTRY']._serialized_start=515
+  _globals['_AGENT_METADATAENTRY']._serialized_end=562
+  _globals['_SKILL']._serialized_start=579
+  _globals['_SKILL']._serialized_end=665
+  _globals['_HTTPROUTE']._serialized_start=667
+  _globals['_HTTPROUTE']._serialized_end=708
 # @@protoc_insertion_point(module_scope)

@@ -76,7 +76,9 @@ class Agent(_message.Message):
     online: _builtins.bool
     """True while a connected worker can run it."""
     replayable: _builtins.bool
-    """True when a run may be continued by running the handler again (the default). False: losing its worker ends a waiting run."""
+    """Whether a run may be continued by running the handler again elsewhere. Not set: true. False: a run that its worker
+    hands back while it shuts down is cancelled, and losing the worker ends a waiting run.
+    """
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it supports beyond streaming text, free names: `tools`, `images`, `steering` …"""
@@ -125,15 +127,17 @@ class Agent(_message.Message):
         routes: _abc.Iterable[Global___HttpRoute] | None = ...,
         concurrency: _builtins.int = ...,
         online: _builtins.bool = ...,
-        replayable: _builtins.bool = ...,
+        replayable: _builtins.bool | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_replayable", b"_replayable", "create_time", b"create_time", "replayable", b"replayable", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "concurrency", b"concurrency", "create_time", b"create_time", "description", b"description", "id", b"id", "input_modes", b"input_modes", "metadata", b"metadata", "name", b"name", "online", b"online", "output_modes", b"output_modes", "owner", b"owner", "replayable", b"replayable", "routes", b"routes", "skills", b"skills", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_replayable", b"_replayable", "capabilities", b"capabilities", "concurrency", b"concurrency", "create_time", b"create_time", "description", b"description", "id", b"id", "input_modes", b"input_modes", "metadata", b"metadata", "name", b"name", "online", b"online", "output_modes", b"output_modes", "owner", b"owner", "replayable", b"replayable", "routes", b"routes", "skills", b"skills", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__replayable: _TypeAlias = _typing.Literal["replayable"]  # noqa: Y015
+    _WhichOneofArgType__replayable: _TypeAlias = _typing.Literal["_replayable", b"_replayable"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__replayable) -> _WhichOneofReturnType__replayable | None: ...
 
 Global___Agent: _TypeAlias = Agent  # noqa: Y015
 

@@ -297,7 +297,9 @@ Global___Released: _TypeAlias = Released  # noqa: Y015
 
 @_typing.final
 class Decline(_message.Message):
-    """The run cannot be taken; it is queued again and no failure is counted."""
+    """The run cannot be taken, or must be handed back because the worker leaves. It is queued again and no failure is counted;
+    if the handler had started and the agent is not replayable, it is cancelled with SHUTDOWN.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -254,6 +254,29 @@ async def test_unknown_run_and_earlier_attempt_are_revoked(core: RunningCore) ->
     assert (watch.seen.text, watch.seen.kinds.count("run_retrying")) == ("now", 1)
 
 
+async def test_run_that_a_leaving_worker_hands_back_goes_on_elsewhere(any_core: RunningCore) -> None:
+    leaving = await any_core.connected_worker()
+    job = await any_core.started(leaving)
+    await job.accept()
+    await leaving.drain()
+    await job.decline("DRAINING")
+    staying = await any_core.connected_worker()
+    again = await staying.take()
+    assert (again.run_id, again.attempt) == (job.run_id, 2)
+    await again.say_all("done elsewhere")
+    events = await any_core.events(job.run_id)
+    assert [event.run_retrying.error.code for event in events if event.HasField("run_retrying")] == ["WORKER_LEFT"]
+
+
+async def test_run_of_an_agent_that_is_not_replayable_ends_when_its_worker_leaves(any_core: RunningCore) -> None:
+    leaving = await any_core.connected_worker(Agent(id="echo", replayable=False))
+    job = await any_core.started(leaving)
+    await job.accept()
+    await job.decline("DRAINING")
+    run = await any_core.ended(job.run_id)
+    assert (run.state, run.reason) == (RunState.RUN_STATE_CANCELLED, EndReason.END_REASON_SHUTDOWN)
+
+
 # ── starts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
