@@ -104,8 +104,9 @@ def test_the_patterns_spare_ordinary_text(line: str) -> None:
 
 
 def test_every_protocol_has_a_registry_line_a_readme_row_and_a_test() -> None:
-    protocols = sorted(path.stem for path in (ROOT / PROTOCOLS).glob("*.py"))
-    protocols = [name for name in protocols if name not in {"__init__", "registry"}]
+    paths = {path.stem: path.name for path in (ROOT / PROTOCOLS).glob("*.py")}
+    paths |= {path.parent.name: path.parent.name for path in (ROOT / PROTOCOLS).glob("*/__init__.py")}
+    protocols = sorted(paths.keys() - {"__init__", "registry"})
     rows = [line for line in _text(Path("README.md")).splitlines() if line.startswith("|")]
     registered = _registered_protocols(_text(PROTOCOLS / "registry.py"))
     tested = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
@@ -115,7 +116,7 @@ def test_every_protocol_has_a_registry_line_a_readme_row_and_a_test() -> None:
         for name in protocols
         for what, is_there in (
             ("line in edge/protocols/registry.py", name in registered),
-            ("row in README.md", any(f"{PROTOCOLS}/{name}.py" in row for row in rows)),
+            ("row in README.md", any(f"{PROTOCOLS}/{paths[name]}" in row for row in rows)),
             (f"tests/**/test_{name}.py", f"test_{name}" in tested),
         )
         if not is_there
