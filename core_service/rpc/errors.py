@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import grpc
 import structlog
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -85,7 +86,8 @@ def guarded_call(method: str, behaviour: Callable[[Any, Context], Awaitable[Any]
         except asyncio.CancelledError:
             note("CANCELLED")
             raise
-        except Exception as error:  # noqa: BLE001 — `abort` logs what is not a refusal
+        except Exception as fault:  # noqa: BLE001 — `abort` logs what is not a refusal
+            error = _as_refusal(fault)
             note(_code_name(error))
             await abort(context, error, method)
         note("OK")
@@ -104,12 +106,20 @@ def guarded_stream(method: str, behaviour: Callable[[Any, Context], AsyncIterato
         except (asyncio.CancelledError, GeneratorExit):
             note("CANCELLED")
             raise
-        except Exception as error:  # noqa: BLE001 — `abort` logs what is not a refusal
+        except Exception as fault:  # noqa: BLE001 — `abort` logs what is not a refusal
+            error = _as_refusal(fault)
             note(_code_name(error))
             await abort(context, error, method)
         note("OK")
 
     return stream
+
+
+def _as_refusal(error: Exception) -> Exception:
+    """A message of a stream that cannot be decoded is its sender's fault; gRPC itself refuses those of other calls."""
+    if isinstance(error, DecodeError):
+        return errors.InvalidArgument(f"A message of the stream could not be read: {error}")
+    return error
 
 
 def _code_name(error: Exception) -> str:
