@@ -6,12 +6,11 @@ import asyncio
 
 import grpc
 
-from core_service.domain.runs import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED
+from core_service.domain.runs import CANCELLED, QUEUED, RUNNING, SUCCEEDED
 from penstock.v1.run_pb2 import EndReason
 from tests.core.hand_clock import HandClock
-from tests.core.places import Place
 from tests.core.refusals import refused
-from tests.core.running_core import RunningCore, create_request
+from tests.core.running_core import RunningCore
 
 USER = EndReason.END_REASON_USER
 GRACE = 10.0
@@ -33,41 +32,41 @@ async def test_queued_run_is_cancelled_at_once(any_core: RunningCore) -> None:
     await job.say_all()
 
 
-async def test_cancel_of_one_that_waits_behind_leaves_the_others_in_order(any_core: RunningCore) -> None:
-    worker = await any_core.connected_worker(credit=3)
-    first = await any_core.started(worker, thread_id="t")
-    second = await any_core.create(thread_id="t")
-    third = await any_core.create(thread_id="t")
-    assert (await any_core.cancel(second.id)).state == CANCELLED
+async def test_cancel_of_one_that_waits_behind_leaves_the_others_in_order(core: RunningCore) -> None:
+    worker = await core.connected_worker(credit=3)
+    first = await core.started(worker, thread_id="t")
+    second = await core.create(thread_id="t")
+    third = await core.create(thread_id="t")
+    assert (await core.cancel(second.id)).state == CANCELLED
     await first.say_all()
     job = await worker.take()
     assert job.run_id == third.id
     await job.say_all()
 
 
-async def test_cancel_of_the_head_of_a_queue_lets_the_next_go(any_core: RunningCore) -> None:
-    worker = await any_core.connected_worker(credit=0)
-    head = await any_core.create(thread_id="t")
-    behind = await any_core.create(thread_id="t")
-    await any_core.cancel(head.id)
+async def test_cancel_of_the_head_of_a_queue_lets_the_next_go(core: RunningCore) -> None:
+    worker = await core.connected_worker(credit=0)
+    head = await core.create(thread_id="t")
+    behind = await core.create(thread_id="t")
+    await core.cancel(head.id)
     await worker.give_credit(1)
     job = await worker.take()
     assert job.run_id == behind.id
     await job.say_all()
 
 
-async def test_running_run_is_asked_to_stop_and_may_clean_up(any_core: RunningCore) -> None:
-    worker = await any_core.connected_worker()
-    job = await any_core.started(worker)
+async def test_running_run_is_asked_to_stop_and_may_clean_up(core: RunningCore) -> None:
+    worker = await core.connected_worker()
+    job = await core.started(worker)
     await job.say("half ")
-    cancelled = await any_core.cancel(job.run_id, EndReason.END_REASON_SUPERSEDED)
+    cancelled = await core.cancel(job.run_id, EndReason.END_REASON_SUPERSEDED)
     assert (cancelled.state, cancelled.cancel_requested) == (RUNNING, True)
     request = (await worker.now.hears("cancel_requested")).cancel_requested
     assert (request.run_id, request.reason) == (job.run_id, EndReason.END_REASON_SUPERSEDED)
     await job.say_all("and a goodbye")
-    run = await any_core.ended(job.run_id)
+    run = await core.ended(job.run_id)
     assert (run.state, run.reason) == (CANCELLED, EndReason.END_REASON_SUPERSEDED)
-    watch = await any_core.watch(job.run_id).read_to_end()
+    watch = await core.watch(job.run_id).read_to_end()
     assert watch.seen.text == "half and a goodbye"
 
 
@@ -162,11 +161,11 @@ async def test_cancel_against_a_claim_ends_the_run_once(any_core: RunningCore) -
     assert (await any_core.ended(run.id)).state == CANCELLED
 
 
-async def test_claim_that_was_first_is_cancelled_by_its_owner(any_core: RunningCore) -> None:
-    worker = await any_core.connected_worker(credit=0)
-    run = await any_core.create()
-    gate = any_core.store.hold("request_cancel")
-    cancelling = asyncio.create_task(any_core.cancel(run.id))
+async def test_claim_that_was_first_is_cancelled_by_its_owner(core: RunningCore) -> None:
+    worker = await core.connected_worker(credit=0)
+    run = await core.create()
+    gate = core.store.hold("request_cancel")
+    cancelling = asyncio.create_task(core.cancel(run.id))
     await gate.reached()
     await worker.give_credit(1)
     job = await worker.take()
@@ -174,7 +173,7 @@ async def test_claim_that_was_first_is_cancelled_by_its_owner(any_core: RunningC
     assert (await cancelling).state == RUNNING
     await worker.now.hears("cancel_requested")
     await job.end()
-    assert (await any_core.ended(run.id)).state == CANCELLED
+    assert (await core.ended(run.id)).state == CANCELLED
 
 
 async def test_twenty_cancels_at_once_are_one_end(any_core: RunningCore) -> None:
@@ -192,16 +191,16 @@ async def test_twenty_cancels_at_once_are_one_end(any_core: RunningCore) -> None
     await any_core.watch(run.id, after=1).read_to_end()  # what is in memory now is what is stored, too
 
 
-async def test_client_that_goes_away_in_the_middle_of_a_cancel_has_cancelled(any_core: RunningCore) -> None:
-    await any_core.connected_worker(credit=0)
-    run = await any_core.create()
-    gate = any_core.store.hold("request_cancel", after=True)
-    cancelling = asyncio.create_task(any_core.cancel(run.id))
+async def test_client_that_goes_away_in_the_middle_of_a_cancel_has_cancelled(core: RunningCore) -> None:
+    await core.connected_worker(credit=0)
+    run = await core.create()
+    gate = core.store.hold("request_cancel", after=True)
+    cancelling = asyncio.create_task(core.cancel(run.id))
     await gate.reached()
     cancelling.cancel()
-    await any_core.status()
+    await core.status()
     gate.open()
-    await any_core.reaches(run.id, CANCELLED)
+    await core.reaches(run.id, CANCELLED)
 
 
 # ── without an owner ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -272,64 +271,3 @@ async def test_lost_ring_of_a_cancel_is_found_by_the_sweep(timed_core: RunningCo
     await worker.now.hears("cancel_requested")
     await job.end()
     assert (await timed_core.ended(job.run_id)).state == CANCELLED
-
-
-# ── queue timeouts ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_run_that_no_worker_takes_ends_with_queue_timeout(timed_core: RunningCore, clock: HandClock) -> None:
-    worker = await timed_core.connected_worker(credit=0)
-    patient = create_request()
-    patient.options.queue_timeout.FromSeconds(600)
-    waiting = (await timed_core.runs.CreateRun(patient)).run
-    run = await timed_core.create(thread_id="t")
-    behind = await timed_core.create(thread_id="t")
-    await clock.forward(59)
-    assert (await timed_core.get(run.id)).state == QUEUED
-    await clock.forward(6)
-    ended = await timed_core.ended(run.id)
-    assert (ended.state, ended.reason) == (FAILED, EndReason.END_REASON_QUEUE_TIMEOUT)
-    assert ended.error.retryable
-    assert (await timed_core.get(waiting.id)).state == QUEUED
-    assert (await timed_core.get(behind.id)).state == QUEUED, "it counts only at the head of its thread"
-    await worker.give_credit(2)
-    for _ in range(2):
-        await (await worker.take()).say_all()
-
-
-async def test_run_without_patience_and_worker_is_refused(sqlite_place: Place, clock: HandClock) -> None:
-    core = RunningCore(sqlite_place, clock=clock, queue_timeout=0.0)
-    await core.start()
-    worker = await core.connected_worker(credit=0)
-    run = await core.create("a worker is connected")
-    await worker.cut()
-    await core.until_workers(0)
-    early = await core.create("after a start nobody is refused for a lease")
-    await clock.forward(31)
-    with refused(grpc.StatusCode.UNAVAILABLE, "NO_WORKER", agent_id="echo"):
-        await core.create("nobody there")
-    assert (await core.get(run.id)).state == QUEUED
-    await clock.forward(5)
-    assert (await core.ended(early.id)).reason == EndReason.END_REASON_QUEUE_TIMEOUT
-    again = await core.connected_worker()
-    await (await again.take()).say_all()
-    await core.hang_up()
-    await core.stop()
-    core.check()
-
-
-async def test_retried_run_gets_time_to_find_a_worker(sqlite_place: Place, clock: HandClock) -> None:
-    core = RunningCore(sqlite_place, clock=clock, queue_timeout=0.0)
-    await core.start()
-    worker = await core.connected_worker()
-    job = await core.started(worker)
-    await worker.cut()
-    await core.until_workers(0)
-    await clock.forward(31)
-    await core.reaches(job.run_id, QUEUED)
-    await clock.forward(20)
-    again = await (await core.connected_worker()).take()
-    await again.say_all("in time")
-    await core.hang_up()
-    await core.stop()
-    core.check()

@@ -21,13 +21,13 @@ async def _speak_at_length(job: Job, *, batches: int, size: int = 500, text: str
         await job.acked()
 
 
-async def test_watcher_that_reads_nothing_does_not_slow_the_run_and_then_gets_everything(any_core: RunningCore) -> None:
-    worker = await any_core.connected_worker()
-    job = await any_core.started(worker)
-    asleep = [any_core.watch(job.run_id) for _ in range(5)]
+async def test_watcher_that_reads_nothing_does_not_slow_the_run_and_then_gets_everything(core: RunningCore) -> None:
+    worker = await core.connected_worker()
+    job = await core.started(worker)
+    asleep = [core.watch(job.run_id) for _ in range(5)]
     for watch in asleep:
         await watch.read_to(2)
-    awake = any_core.watch(job.run_id)
+    awake = core.watch(job.run_id)
     reading = asyncio.create_task(awake.read_to_end())
     await _speak_at_length(job, batches=20, size=1_000)
     await job.say_all()
@@ -39,24 +39,24 @@ async def test_watcher_that_reads_nothing_does_not_slow_the_run_and_then_gets_ev
         assert watch.seen.events[-1] == awake.seen.events[-1]
 
 
-async def test_tail_that_is_too_small_is_made_up_for_by_the_store(any_core: RunningCore) -> None:
+async def test_tail_that_is_too_small_is_made_up_for_by_the_store(core: RunningCore) -> None:
     """Scenario 22, tail eviction: every watcher falls out of memory again and again."""
-    await any_core.restart(tail_run_bytes=2_048, tail_bytes=1 << 20)
-    worker = await any_core.connected_worker(credit=3)
-    jobs = [await any_core.started(worker) for _ in range(3)]
+    await core.restart(tail_run_bytes=2_048, tail_bytes=1 << 20)
+    worker = await core.connected_worker(credit=3)
+    jobs = [await core.started(worker) for _ in range(3)]
     readers = []
     for piece in range(40):
         for job in jobs:
             await job.say(*(f"{piece} {number} " for number in range(20)))
             await job.acked()
-        readers += [asyncio.create_task(any_core.watch(job.run_id, after=piece).read_to_end()) for job in jobs[:1]]
+        readers += [asyncio.create_task(core.watch(job.run_id, after=piece).read_to_end()) for job in jobs[:1]]
     for job in jobs:
         await job.end()
     for reader in readers:
         await reader
     for job in jobs:
-        await any_core.watch(job.run_id).read_to_end()
-    assert any_core.store.calls_of("read_segments")
+        await core.watch(job.run_id).read_to_end()
+    assert core.store.calls_of("read_segments")
 
 
 async def test_folding_under_watchers_leaves_no_gap(sqlite_place: Place, clock: HandClock) -> None:

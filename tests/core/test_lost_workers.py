@@ -135,6 +135,42 @@ async def test_lost_workers_of_a_core_that_is_gone_too_are_noticed_by_the_next(
     await again.say_all("done")
 
 
+async def test_every_run_of_a_lost_worker_is_settled(timed_core: RunningCore, clock: HandClock) -> None:
+    """Scenario 8, without steps: of twenty runs ten have been heard."""
+    worker = await timed_core.connected_worker(credit=20)
+    jobs = [await timed_core.started(worker) for _ in range(20)]
+    for job in jobs[:10]:
+        await job.say("something")
+        await job.acked()
+    await _lose(timed_core, clock, jobs[0])
+    for job in jobs[:10]:
+        assert (await timed_core.ended(job.run_id)).reason == WORKER_LOST
+    other = await timed_core.connected_worker(credit=20)
+    for _ in jobs[10:]:
+        again = await other.take()
+        assert again.attempt == 2
+        await again.say_all("done")
+    states = [run.state for run in timed_core.place.runs().values()]
+    assert (states.count(FAILED), states.count(SUCCEEDED)) == (10, 10)
+
+
+async def test_store_that_was_away_makes_nobody_lost(timed_core: RunningCore, clock: HandClock) -> None:
+    """While nothing could be written, nobody could say that it lives: workers get a lease of time once it is back."""
+    worker = await timed_core.connected_worker()
+    job = await timed_core.started(worker)
+    await timed_core.crash()
+    await timed_core.start()
+    away = timed_core.store.fail("lost_runs", times=1_000)
+    await clock.forward(2 * LEASE)
+    assert away.hits > 1
+    away.open()
+    await clock.forward(LEASE - 10)
+    assert (await timed_core.get(job.run_id)).state == RUNNING
+    again = timed_core.worker(worker_id=worker.worker_id)
+    await again.connect(job)
+    await job.say_all("in time")
+
+
 async def test_retried_run_waits_for_its_backoff(timed_core: RunningCore, clock: HandClock) -> None:
     await timed_core.restart(retry_backoff=8.0)
     worker = await timed_core.connected_worker()

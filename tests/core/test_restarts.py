@@ -148,12 +148,12 @@ async def test_assignment_that_a_draining_worker_did_not_take_is_queued(core: Ru
     assert core.place.runs()[run.id].failures == 0
 
 
-async def test_queued_runs_wait_over_a_restart(any_core: RunningCore) -> None:
-    worker = await any_core.connected_worker(credit=0)
-    runs = [await any_core.create(str(number), thread_id="t") for number in range(3)]
+async def test_queued_runs_wait_over_a_restart(core: RunningCore) -> None:
+    worker = await core.connected_worker(credit=0)
+    runs = [await core.create(str(number), thread_id="t") for number in range(3)]
     await worker.cut()
-    await any_core.restart()
-    other = await any_core.connected_worker(credit=3)
+    await core.restart()
+    other = await core.connected_worker(credit=3)
     for run in runs:
         job = await other.take()
         assert job.run_id == run.id
@@ -181,15 +181,15 @@ async def test_two_cores_start_at_once_on_an_empty_database(any_place: Place) ->
         await core.stop()
 
 
-async def test_watch_from_a_cursor_over_a_restart_joins(any_core: RunningCore) -> None:
-    worker = await any_core.connected_worker()
-    job = await any_core.started(worker)
+async def test_watch_from_a_cursor_over_a_restart_joins(core: RunningCore) -> None:
+    worker = await core.connected_worker()
+    job = await core.started(worker)
     await job.say_all("one ", "two ", "three")
-    whole = await any_core.watch(job.run_id).read_to_end()
+    whole = await core.watch(job.run_id).read_to_end()
     await worker.cut()
-    await any_core.restart()
+    await core.restart()
     for after in range(whole.seen.cursor + 1):
-        part = await any_core.watch(job.run_id, after).read_to_end()
+        part = await core.watch(job.run_id, after).read_to_end()
         assert part.seen.events == whole.seen.events[after:]
 
 

@@ -56,12 +56,12 @@ async def test_commit_whose_answer_was_lost_counts_once(any_core: RunningCore) -
     assert not worker.now.has_heard("revoked")
 
 
-async def test_commit_that_never_happened_is_made_again(any_core: RunningCore) -> None:
-    worker = await any_core.connected_worker()
-    job = await any_core.started(worker)
-    any_core.store.fail("append", times=4)
+async def test_commit_that_never_happened_is_made_again(core: RunningCore) -> None:
+    worker = await core.connected_worker()
+    job = await core.started(worker)
+    core.store.fail("append", times=4)
     await job.say_all("once")
-    watch = await any_core.watch(job.run_id).read_to_end()
+    watch = await core.watch(job.run_id).read_to_end()
     assert watch.seen.text == "once"
 
 
@@ -201,17 +201,17 @@ async def test_one_run_that_the_database_cannot_take_fails_alone(any_core: Runni
     assert watch.seen.kinds == ["run_queued", "run_started", "run_ended"]
 
 
-async def test_what_a_poisoned_run_says_meanwhile_leaves_no_gap(any_core: RunningCore) -> None:
-    worker = await any_core.connected_worker()
-    job = await any_core.started(worker)
-    any_core.place.refuse_segment(job.run_id, last_seq=5)
-    gate = any_core.store.hold("append")
+async def test_what_a_poisoned_run_says_meanwhile_leaves_no_gap(core: RunningCore) -> None:
+    worker = await core.connected_worker()
+    job = await core.started(worker)
+    core.place.refuse_segment(job.run_id, last_seq=5)
+    gate = core.store.hold("append")
     await job.say("impossible")
     await gate.reached()
     await job.say(" and possible by itself")
-    await any_core.status()
+    await core.status()
     gate.open()
-    run = await any_core.ended(job.run_id)
+    run = await core.ended(job.run_id)
     assert (run.reason, run.last_seq) == (EndReason.END_REASON_INTERNAL, 3)
 
 
@@ -231,8 +231,8 @@ async def test_run_whose_very_end_cannot_be_stored_is_left_alone_after_a_few_tri
     assert impossible.hits == 3
 
 
-async def test_batch_takes_at_most_one_append_of_a_run(any_core: RunningCore) -> None:
-    worker, jobs = await _jobs(any_core, 20)
+async def test_batch_takes_at_most_one_append_of_a_run(core: RunningCore) -> None:
+    worker, jobs = await _jobs(core, 20)
     for _ in range(5):
         for job in jobs:
             await job.say("a ")
@@ -240,6 +240,6 @@ async def test_batch_takes_at_most_one_append_of_a_run(any_core: RunningCore) ->
         await job.end()
     for job in jobs:
         await job.acked()
-    batches: list[Sequence[Append]] = [batch for (batch,) in any_core.store.calls_of("append")]
+    batches: list[Sequence[Append]] = [batch for (batch,) in core.store.calls_of("append")]
     assert all(len({append.run_id for append in batch}) == len(batch) for batch in batches)
     assert worker.now.accepted(jobs[0].run_id) == 6

@@ -17,6 +17,7 @@ from penstock.v1.thread_service_pb2 import (
     ListMessagesRequest,
     ListThreadsRequest,
 )
+from tests.core.hand_clock import HandClock
 from tests.core.refusals import refused
 from tests.core.running_core import RunningCore, texts
 from tests.core.scripted_worker import agent
@@ -66,20 +67,33 @@ async def test_end_against_enqueue_leaves_nobody_behind(any_core: RunningCore) -
     await last.say_all()
 
 
-async def test_enqueue_while_the_end_is_being_written_goes_next(any_core: RunningCore) -> None:
-    worker = await any_core.connected_worker(credit=2)
-    first = await any_core.started(worker, thread_id="t")
-    gate = any_core.store.hold("promote")
-    behind = await any_core.create(thread_id="t")
+async def test_enqueue_while_the_end_is_being_written_goes_next(core: RunningCore) -> None:
+    worker = await core.connected_worker(credit=2)
+    first = await core.started(worker, thread_id="t")
+    gate = core.store.hold("promote")
+    behind = await core.create(thread_id="t")
     await first.end()
     await gate.reached()
-    last = await any_core.create(thread_id="t")
+    last = await core.create(thread_id="t")
     gate.open()
     await worker.give_credit(1)
     for run in (behind, last):
         job = await worker.take()
         assert job.run_id == run.id
         await job.say_all()
+
+
+async def test_promotion_that_failed_is_made_up_for_by_the_sweep(timed_core: RunningCore, clock: HandClock) -> None:
+    worker = await timed_core.connected_worker(credit=2)
+    first = await timed_core.started(worker, thread_id="t")
+    behind = await timed_core.create(thread_id="t")
+    failed = timed_core.store.fail("promote")
+    await first.say_all()
+    await timed_core.until(lambda: failed.hits == 1)
+    await clock.forward(6)
+    job = await worker.take()
+    assert job.run_id == behind.id
+    await job.say_all()
 
 
 async def test_busy_thread_refuses_who_does_not_want_to_wait(any_core: RunningCore) -> None:

@@ -83,16 +83,16 @@ async def test_nobody_sees_what_is_not_committed(any_core: RunningCore) -> None:
     await job.say_all()
 
 
-async def test_cursor_that_cannot_be_is_refused(any_core: RunningCore) -> None:
-    worker = await any_core.connected_worker()
-    job = await any_core.started(worker)
+async def test_cursor_that_cannot_be_is_refused(core: RunningCore) -> None:
+    worker = await core.connected_worker()
+    job = await core.started(worker)
     with refused(OUT_OF_RANGE, "CURSOR_AHEAD", last_seq="2"):
-        await any_core.watch(job.run_id, 3).read()
+        await core.watch(job.run_id, 3).read()
     with refused(OUT_OF_RANGE, "CURSOR_AHEAD", last_seq="2"):
-        await any_core.runs.ListEvents(ListEventsRequest(run_id=job.run_id, after_seq=3))
+        await core.runs.ListEvents(ListEventsRequest(run_id=job.run_id, after_seq=3))
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT", field="after_seq"):
-        await any_core.watch(job.run_id, -1).read()
-    any_core.sightings.clear()
+        await core.watch(job.run_id, -1).read()
+    core.sightings.clear()
     await job.say_all()
 
 
