@@ -206,7 +206,7 @@ class Store(Protocol):
         ...
 
     async def overdue_queued(self, *, limit: int) -> list[Head]:
-        """Return queued heads of threads whose start_by has passed."""
+        """Return queued heads of threads whose start_by has passed, or whose cancel nobody has carried out."""
         ...
 
     async def queued_count(self) -> int:

@@ -55,12 +55,14 @@ async def test_runs_behind_a_busy_thread_are_not_claimed(world: World) -> None:
     assert [owned.run.id for owned in await world.claim(limit=10)] == [free.id]
 
 
-async def test_a_cancelled_run_is_not_claimed(world: World) -> None:
+async def test_a_cancelled_run_is_not_claimed_but_found_by_the_sweep(world: World) -> None:
     run = await world.queued()
+    assert await world.store.overdue_queued(limit=10) == []
     head = await world.store.request_cancel(TENANT, run.id, USER, request=None)
     assert head is not None
     assert head.cancel_reason == USER
     assert await world.claim() == []
+    assert [found.run_id for found in await world.store.overdue_queued(limit=10)] == [run.id]
 
 
 async def test_claims_are_of_one_tenant_and_one_agent(world: World) -> None:

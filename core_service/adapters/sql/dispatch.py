@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import func, literal_column, null, select, update
+from sqlalchemy import func, literal_column, null, or_, select, update
 
 from core_service.adapters.sql.log import INSERT_SEGMENT, RAW, agent_version
 from core_service.adapters.sql.messages import with_messages
@@ -64,7 +64,7 @@ NEXT_TENANT = (
 )
 OVERDUE = (
     select_heads()
-    .where(IS_QUEUED_HEAD, runs.c.start_by.is_not(None), runs.c.start_by <= now())
+    .where(IS_QUEUED_HEAD, or_(runs.c.start_by <= now(), runs.c.cancel_reason.is_not(None)))
     .order_by(runs.c.start_by)
     .limit(count("limit"))
 )
