@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -53,8 +52,6 @@ SERVICES = {
     "WorkerService": worker_service_pb2.DESCRIPTOR,
 }
 FLUSH_SECONDS = 2.0
-SWITCH_SECONDS = 0.0005
-"""How long the event loop may keep the interpreter lock from the store's threads: they need it after each statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,5 +242,4 @@ async def _main(settings: CoreSettings) -> None:
 
 def main(settings: CoreSettings) -> None:
     """Run a core until SIGTERM or SIGINT. The log is set up by the caller."""
-    sys.setswitchinterval(SWITCH_SECONDS)
     uvloop.run(_main(settings))

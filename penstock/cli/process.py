@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -19,6 +20,13 @@ from penstock import logs
 from penstock.cli.listeners import listeners, require_free, warn_when_exposed
 from penstock.cli.variables import warn_of_unknown
 from penstock.settings import Settings
+
+SWITCH_SECONDS = 0.0005
+"""How long a busy event loop may keep the interpreter lock from other threads.
+
+gRPC's needs it for each message, the store's after each statement; Python's 5 ms, several times over, are what a commit
+would take.
+"""
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -38,6 +46,7 @@ def begin(process: str, settings: Settings, *, supervised: bool) -> None:
     logs.configure(process, level=settings.log_level, json=settings.log_json)
     require_free(listeners(settings))
     collect_garbage_rarely()
+    sys.setswitchinterval(SWITCH_SECONDS)
 
 
 def collect_garbage_rarely() -> None:
