@@ -119,6 +119,7 @@ class OwnedRun:
                 failures=self.failures,
                 lost_workers=self.lost_workers,
                 release=True,
+                withdraw=bool(self.grammar.ask_keys),
                 messages=tuple(self.grammar.history()),
                 state_json=self.grammar.state_json if self.grammar.state_version > self.state_version else None,
                 state_steps=self.grammar.state_version - self.state_version,

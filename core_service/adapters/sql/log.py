@@ -126,12 +126,12 @@ def _written_before(transaction: Transaction, refused: Sequence[Append]) -> set[
 def _change(transaction: Transaction, changed: Sequence[Append]) -> None:
     """Apply the changes of accepted appends."""
     changes = [(one, one.change) for one in changed if one.change is not None]
-    ended = [one.run_id for one, change in changes if change.state in ENDED]
+    withdrawing = [one.run_id for one, change in changes if change.withdraw]
     transaction.do_many(RELEASE, [{"run": one.run_id} for one, change in changes if change.release])
     transaction.do_many(CHANGE, [_columns(one, change) for one, change in changes if change.state not in ENDED])
     transaction.do_many(END, [_columns(one, change) for one, change in changes if change.state in ENDED])
     withdrawn = int(InputOutcome.INPUT_OUTCOME_WITHDRAWN)
-    transaction.do_many(WITHDRAW, [{"run": run_id, "outcome": withdrawn} for run_id in ended])
+    transaction.do_many(WITHDRAW, [{"run": run_id, "outcome": withdrawn} for run_id in withdrawing])
     messages.insert_own(transaction, {one.run_id: change.messages for one, change in changes if change.messages})
     transaction.do_many(
         SET_STATE,

@@ -85,31 +85,28 @@ def insert_input(
     transaction: Transaction, tenant: str, thread_id: str, run_id: str, place: int, new: Sequence[Message]
 ) -> None:
     """Store the messages that came with a run. Whoever locked the thread has counted them."""
-    _insert(transaction, tenant, thread_id, run_id, place << PLACE_BITS, new, is_input=True)
+    transaction.do_many(INSERT, _rows(tenant, thread_id, run_id, place << PLACE_BITS, new, is_input=True))
 
 
 def insert_own(transaction: Transaction, said: Mapping[str, Sequence[Message]]) -> None:
     """Store what runs said, by run id, behind what they said before, and count it."""
     if not said:
         return
+    rows: list[dict[str, Value]] = []
+    counts: list[dict[str, Value]] = []
     for run_id, tenant, thread_id, place, newest in transaction.rows(NEXT_OWN, ids=transaction.list(list(said))):
         new = said[run_id]
         first = (place << PLACE_BITS) + FIRST_OWN if newest is None else newest + 1
-        _insert(transaction, tenant, thread_id, run_id, first, new, is_input=False)
-        transaction.do(COUNT_MORE, tenant_is=tenant, thread_is=thread_id, more=len(new))
+        rows += _rows(tenant, thread_id, run_id, first, new, is_input=False)
+        counts.append({"tenant_is": tenant, "thread_is": thread_id, "more": len(new)})
+    transaction.do_many(INSERT, rows)
+    transaction.do_many(COUNT_MORE, counts)
 
 
-def _insert(
-    transaction: Transaction,
-    tenant: str,
-    thread_id: str,
-    run_id: str,
-    first: int,
-    new: Sequence[Message],
-    *,
-    is_input: bool,
-) -> None:
-    rows: list[dict[str, Value]] = [
+def _rows(
+    tenant: str, thread_id: str, run_id: str, first: int, new: Sequence[Message], *, is_input: bool
+) -> list[dict[str, Value]]:
+    return [
         {
             "tenant": tenant,
             "thread_id": thread_id,
@@ -122,7 +119,6 @@ def _insert(
         }
         for number, message in enumerate(new)
     ]
-    transaction.do_many(INSERT, rows)
 
 
 def history(transaction: Transaction, tenant: str, thread_id: str, place: int) -> list[Message]:
