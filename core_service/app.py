@@ -172,7 +172,6 @@ def _reaper(engine: Engine, bus: Bus, settings: CoreSettings, address: str) -> R
         dispatch=engine.dispatch,
         executions=engine.executions,
         settling=engine.settling,
-        folding=engine.folding,
     )
 
 
@@ -191,6 +190,7 @@ async def _background(engine: Engine, bus: Bus, reaper: Reaper) -> AsyncIterator
         engine.journal.run(),
         engine.dispatch.run(),
         engine.promotions.run(),
+        engine.folding.run(),
         reaper.renew(),
         reaper.watch_health(),
         reaper.tick(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import structlog
 
-from core_service.domain.errors import LogDamaged
+from core_service.domain.errors import LogDamaged, Refusal
 from core_service.domain.segments import next_record
 from core_service.engine.metrics import Metrics
 from core_service.engine.owned import Ownership
@@ -20,6 +20,11 @@ MAX_CHUNK_BYTES = 1 << 20
 MAX_CHUNK_EVENTS = 4_096
 ROWS_PER_READ = 256
 RUNS_PER_TURN = 100
+RUNS_PER_BUSY_TURN = 10
+PAUSE_SECONDS = 5.0
+"""Between turns that left nothing to fold."""
+BREATH_SECONDS = 0.2
+"""Between turns that did."""
 
 
 class Folding:
@@ -33,16 +38,30 @@ class Folding:
         self._delay = delay
         self._damaged: set[str] = set()
 
-    async def fold_some(self) -> None:
-        """Fold some runs, oldest first.
+    async def run(self) -> None:
+        """Fold until cancelled, a turn at a time; what a turn left or failed to do, the next one does."""
+        while True:
+            is_behind = False
+            try:
+                is_behind = await self.fold_some()
+            except Refusal as error:
+                log.warning("folding failed", reason=error.reason)
+            except Exception:  # the loop must live
+                log.exception("folding failed")
+            await self._clock.sleep(BREATH_SECONDS if is_behind else PAUSE_SECONDS)
 
-        While this core is busy only a few, so that folding never competes with runs.
+    async def fold_some(self) -> bool:
+        """Fold some runs, oldest first, and tell whether there may be more.
+
+        While this core is busy only a few, so that folding hardly competes with runs.
         """
-        limit = max(1, RUNS_PER_TURN - len(self._ownership)) + len(self._damaged)
+        limit = max(RUNS_PER_BUSY_TURN, RUNS_PER_TURN - len(self._ownership)) + len(self._damaged)
         ended_before = self._clock.now() - round(self._delay * 1_000_000)
-        for run_id in await self._store.foldable(ended_before=ended_before, limit=limit):
+        found = await self._store.foldable(ended_before=ended_before, limit=limit)
+        for run_id in found:
             if run_id not in self._damaged:
                 await self._fold_alone(run_id)
+        return len(found) == limit
 
     async def _fold_alone(self, run_id: str) -> None:
         """A damaged log stays as it is, and does not keep the others from being folded."""

@@ -1,7 +1,7 @@
-"""The core's housekeeping: its own lease, what is due in memory, what is lost, overdue or stuck in the store, folding.
+"""The core's housekeeping: its own lease, what is due in memory, what is lost, overdue or stuck in the store.
 
 Nothing here is needed for correctness of a log; everything here makes sure that each run reaches its end (ENGINE.md B3,
-B8, G5, I4, A13).
+B8, G5, I4).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from core_service.domain.errors import Refusal
 from core_service.domain.runs import ENDED, QUEUED
 from core_service.engine.dispatch import Dispatch
 from core_service.engine.executions import Executions
-from core_service.engine.folding import Folding
 from core_service.engine.journal import Journal
 from core_service.engine.owned import Ownership
 from core_service.engine.settling import Settling
@@ -47,7 +46,6 @@ class Reaper:
         dispatch: Dispatch,
         executions: Executions,
         settling: Settling,
-        folding: Folding,
     ) -> None:
         self._core_id = core_id
         self._address = address
@@ -60,7 +58,6 @@ class Reaper:
         self._dispatch = dispatch
         self._executions = executions
         self._settling = settling
-        self._folding = folding
         self._seen_lost: dict[str, tuple[int, float]] = {}
         self._store_away_since: float | None = None
         self._patient_until = 0.0
@@ -117,7 +114,6 @@ class Reaper:
                 self._unstick,
                 self._signals,
                 self._forget,
-                self._folding.fold_some,
             ):
                 try:
                     await chore()
