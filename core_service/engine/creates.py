@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from core_service.domain.errors import CoreDraining, NoWorker, StoreFull, StoreUnavailable
 from core_service.domain.grammar import Grammar
 from core_service.domain.ids import new_id
@@ -21,6 +23,8 @@ from core_service.ports import Bus, Clock, Created, NewRun, RequestKey, Ring, Se
 from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import BusyPolicy, Run, RunState
 from penstock.v1.run_service_pb2 import CreateRunRequest
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ class Creates:
         created = await self._store_draft(draft, request)
         if not created.repeated:
             self._metrics.created.labels(draft.run.agent_id).inc()
+            log.debug("run created", run_id=created.run.id, agent_id=created.run.agent_id, started=created.started)
             self._begin(draft, created)
         return created.run
 

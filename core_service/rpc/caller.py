@@ -1,4 +1,4 @@
-"""Who calls: the tenant and the request id, from the metadata of a call."""
+"""Who calls: the tenant, from the metadata of a call."""
 
 from __future__ import annotations
 

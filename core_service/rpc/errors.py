@@ -29,6 +29,7 @@ Note = Callable[[str], None]
 log = structlog.get_logger(__name__)
 
 DOMAIN = "penstock"
+REQUEST_ID_KEY = "x-request-id"
 
 CODES: dict[type[Refusal], code_pb2.Code.ValueType] = {
     errors.InvalidArgument: code_pb2.INVALID_ARGUMENT,
@@ -69,6 +70,13 @@ def status_of(refusal: Refusal) -> status_pb2.Status:
     return status_pb2.Status(code=CODES[type(refusal)], message=message, details=[detail])
 
 
+def bind_request_id(context: Context) -> None:
+    """Put the caller's request id into all log lines of this call, which has a context of its own."""
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY:
+            structlog.contextvars.bind_contextvars(request_id=str(value)[:128])
+
+
 async def abort(context: Context, error: Exception, method: str) -> NoReturn:
     """End a call with what an exception means to its caller."""
     if isinstance(error, Refusal):
@@ -81,6 +89,7 @@ def guarded_call(method: str, behaviour: Callable[[Any, Context], Awaitable[Any]
     """Wrap a method that returns one message."""
 
     async def call(request: Any, context: Context) -> Any:
+        bind_request_id(context)
         try:
             response = await behaviour(request, context)
         except asyncio.CancelledError:
@@ -100,6 +109,7 @@ def guarded_stream(method: str, behaviour: Callable[[Any, Context], AsyncIterato
     """Wrap a method that returns a stream."""
 
     async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        bind_request_id(context)
         try:
             async for response in behaviour(request, context):
                 yield response
