@@ -29,7 +29,6 @@ from core_service.adapters.sql import (
 )
 from core_service.adapters.sql.file_lock import exclusive
 from core_service.adapters.sql.migrate import migrate_postgres, migrate_sqlite
-from core_service.adapters.sql.postgres import Postgres
 from core_service.adapters.sql.sqlite import Sqlite
 from core_service.adapters.sql.transaction import Database, Transaction
 from core_service.domain.errors import Refusal
@@ -46,6 +45,7 @@ from core_service.ports import (
     RunFilter,
     Segment,
 )
+from penstock.settings import SettingsError
 from penstock.v1.agent_pb2 import Agent
 from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import EndReason, Run
@@ -261,6 +261,10 @@ async def open_postgres(
 
     Appends and the lease have a connection each, on top of the pool.
     """
+    try:
+        from core_service.adapters.sql.postgres import Postgres  # its driver is an extra
+    except ImportError as missing:
+        raise SettingsError("PostgreSQL needs its driver: pip install 'penstock[postgres]'.") from missing
     await asyncio.to_thread(migrate_postgres, url)
     database = Postgres(url, pool_size=pool_size)
     try:
