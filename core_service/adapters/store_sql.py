@@ -133,9 +133,6 @@ class SqlStore:
             lambda tx: messages.page(tx, tenant, thread_id, after_pos=after_pos, limit=limit)
         )
 
-    async def run_input(self, tenant: str, run_id: str) -> list[Message]:
-        return await self._database.read(lambda tx: messages.run_input(tx, tenant, run_id))
-
     async def promote(self, threads_: Sequence[tuple[str, str]]) -> set[str]:
         return await self._database.write(lambda tx: threads.promote(tx, threads_))
 

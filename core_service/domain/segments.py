@@ -6,6 +6,8 @@ length and the event; segments joined are one valid message; and a reader cuts b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from penstock.v1.event_pb2 import Event
 
 TAG = 0x0A
@@ -49,19 +51,20 @@ def skip(data: bytes, count: int) -> int:
     return offset
 
 
-def split(data: bytes, max_bytes: int) -> list[bytes]:
-    """Cut a segment at record borders into pieces of at most `max_bytes`; a larger record is a piece of its own."""
-    if len(data) <= max_bytes:
-        return [data]
-    pieces, start, end = [], 0, 0
+def cuts(data: bytes, *, max_bytes: int, max_records: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """Cut a segment at record borders; yield the number of records and the bytes of each piece.
+
+    A record that is larger than `max_bytes` is a piece of its own.
+    """
+    start = end = count = 0
     while end < len(data):
         behind = next_record(data, end)
-        if behind - start > max_bytes and end > start:
-            pieces.append(data[start:end])
-            start = end
-        end = behind
-    pieces.append(data[start:])
-    return pieces
+        if count and (behind - start > max_bytes or count == max_records):
+            yield count, data[start:end]
+            start, count = end, 0
+        end, count = behind, count + 1
+    if count:
+        yield count, data[start:]
 
 
 def events(data: bytes) -> list[Event]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import structlog
 
 from core_service.domain.errors import LogDamaged, Refusal
-from core_service.domain.segments import next_record
+from core_service.domain.segments import cuts
 from core_service.engine.metrics import Metrics
 from core_service.engine.owned import Ownership
 from core_service.ports import Clock, Segment, Store
@@ -85,17 +85,10 @@ class Folding:
 
 def chunks(rows: list[Segment]) -> list[Segment]:
     """Join consecutive rows and cut them anew at the limits of a chunk."""
-    if not rows:
-        return []
+    found: list[Segment] = []
+    first = rows[0].first_seq if rows else 1
     data = b"".join(row.data for row in rows)
-    cut: list[Segment] = []
-    first = seq = rows[0].first_seq
-    start = end = 0
-    while end < len(data):
-        behind = next_record(data, end)
-        if end > start and (behind - start > MAX_CHUNK_BYTES or seq - first >= MAX_CHUNK_EVENTS):
-            cut.append(Segment(first, seq - 1, data[start:end]))
-            start, first = end, seq
-        end, seq = behind, seq + 1
-    cut.append(Segment(first, seq - 1, data[start:]))
-    return cut
+    for count, piece in cuts(data, max_bytes=MAX_CHUNK_BYTES, max_records=MAX_CHUNK_EVENTS):
+        found.append(Segment(first, first + count - 1, piece))
+        first += count
+    return found

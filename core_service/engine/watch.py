@@ -19,7 +19,7 @@ from core_service.domain.errors import (
     RunNotFound,
 )
 from core_service.domain.runs import ENDED
-from core_service.domain.segments import next_record, skip
+from core_service.domain.segments import cuts, skip
 from core_service.engine.journal import Published
 from core_service.engine.metrics import Metrics
 from core_service.engine.owned import Ownership
@@ -152,14 +152,10 @@ def regroup(rows: Sequence[Segment], cursor: int, max_bytes: int) -> Iterator[Se
 
 
 def _cut(segment: Segment, max_bytes: int) -> Iterator[Segment]:
-    data, start, end, first, seq = segment.data, 0, 0, segment.first_seq, segment.first_seq - 1
-    while end < len(data):
-        behind = next_record(data, end)
-        if behind - start > max_bytes and end > start:
-            yield Segment(first, seq, data[start:end])
-            start, first = end, seq + 1
-        end, seq = behind, seq + 1
-    yield Segment(first, seq, data[start:])
+    first = segment.first_seq
+    for count, data in cuts(segment.data, max_bytes=max_bytes):
+        yield Segment(first, first + count - 1, data)
+        first += count
 
 
 class WatchHub:

@@ -107,10 +107,6 @@ class Store(Protocol):
         """Return messages with their positions, oldest first; hidden ones are left out."""
         ...
 
-    async def run_input(self, tenant: str, run_id: str) -> list[Message]:
-        """Return the messages that came with a run."""
-        ...
-
     async def promote(self, threads: Sequence[tuple[str, str]]) -> set[str]:
         """Of each (tenant, thread) that has no holder, make the first waiting run the holder.
 

@@ -40,7 +40,8 @@ async def test_a_create_with_a_free_worker_starts_at_once(world: World) -> None:
     assert created.run.agent_version == "v7"
     assert (head.fence, head.last_seq, head.owner, head.session) == (1, 2, world.owner, world.session)
     assert await world.log(created.run.id) == [1, 2]
-    assert texts(await world.store.run_input(TENANT, created.run.id)) == ["a", "b"]
+    given = await world.store.list_messages(TENANT, created.run.thread_id, after_pos=0, limit=10)
+    assert texts([message for _, message in given]) == ["a", "b"]
 
 
 async def test_a_create_without_a_free_worker_is_queued(world: World) -> None:

@@ -150,11 +150,8 @@ class Sqlite:
         connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
-            if len(group) == 1:
-                self._run_only(connection, group[0])
-            else:
-                for operation in group:
-                    self._run_among(connection, operation)
+            for operation in group:
+                self._run(connection, operation, is_alone=len(group) == 1)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             if connection.in_transaction:
@@ -162,27 +159,21 @@ class Sqlite:
             for operation in group:
                 operation.error = _translated(error)
 
-    def _run_only(self, connection: sqlite3.Connection, operation: _Operation) -> None:
-        """Run the only operation of a group: the transaction is its savepoint. Each statement less is a wait less."""
+    def _run(self, connection: sqlite3.Connection, operation: _Operation, *, is_alone: bool) -> None:
+        """Run an operation in a savepoint; for one that is alone the transaction is that, and two statements less."""
+        if not is_alone:
+            connection.execute("SAVEPOINT operation")
         try:
             operation.result = operation.work(self._transaction(connection))
         except Exception as error:
             if isinstance(error, sqlite3.Error) and (_is_fatal(error) or not connection.in_transaction):
                 raise
             operation.error = _translated(error)
-            connection.execute("ROLLBACK")
-            connection.execute("BEGIN")
-
-    def _run_among(self, connection: sqlite3.Connection, operation: _Operation) -> None:
-        connection.execute("SAVEPOINT operation")
-        try:
-            operation.result = operation.work(self._transaction(connection))
-        except Exception as error:
-            if isinstance(error, sqlite3.Error) and (_is_fatal(error) or not connection.in_transaction):
-                raise
-            operation.error = _translated(error)
-            connection.execute("ROLLBACK TO operation")
-        connection.execute("RELEASE operation")
+            connection.execute("ROLLBACK" if is_alone else "ROLLBACK TO operation")
+            if is_alone:
+                connection.execute("BEGIN")
+        if not is_alone:
+            connection.execute("RELEASE operation")
 
 
 def _answer_all(group: list[_Operation]) -> None:
