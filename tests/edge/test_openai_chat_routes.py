@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from edge.core import CoreClient
-from edge.protocols.openai_chat.lifeline import run_of_client
+from edge.lifeline import run_of_client
 from penstock.v1.run_pb2 import EndReason, InputRequest
 from penstock.v1.run_service_pb2 import CancelRunRequest, CreateRunRequest
 from tests.edge.conftest import StartEdge

@@ -15,10 +15,10 @@ from edge.core import CoreClient
 from edge.errors import Refusal
 from edge.fold import Fold
 from edge.json_body import read_json
+from edge.lifeline import run_of_client
 from edge.protocols.openai_chat import answer, errors
 from edge.protocols.openai_chat.encoder import DONE, ChatEncoder
 from edge.protocols.openai_chat.history import leave_out_known
-from edge.protocols.openai_chat.lifeline import run_of_client
 from edge.protocols.openai_chat.request import THREAD_HEADER, ChatRequest, parse
 from edge.sse import stream_run
 from penstock.v1.agent_pb2 import Agent

@@ -1,27 +1,22 @@
-"""The native protocol: the contract's messages as JSON resources, and runs as Server-Sent Events (CONTRACT.md 2.8).
-
-Owns the routes below /v1. Shapes are `edge/flat_json.py` outwards and `edge/json_body.py` inwards; frames are
-`edge/event_json.py`.
-"""
+"""/v1/runs"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 from aiohttp import web
-from google.protobuf.message import Message as ProtoMessage
 
 from edge import query
 from edge.config import EdgeSettings
 from edge.core import CoreClient
 from edge.event_json import NativeEncoder, event_object
 from edge.flat_json import dumps, flat
-from edge.json_body import Members, fill, read_json, read_members, refused, take
+from edge.json_body import Members, fill, refused, take
+from edge.protocols.rest import shapes
 from edge.run_input import read_input
 from edge.sse import stream_run
-from penstock.v1.agent_service_pb2 import GetAgentRequest, ListAgentsRequest
 from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,
@@ -32,14 +27,7 @@ from penstock.v1.run_service_pb2 import (
     RunView,
     WaitRunRequest,
 )
-from penstock.v1.thread_service_pb2 import (
-    CreateThreadRequest,
-    GetThreadRequest,
-    ListMessagesRequest,
-    ListThreadsRequest,
-)
 
-PAGE = ("page_size", "page_token")
 LONGEST_WAIT = 600.0
 ONE_WAIT = 20.0
 """Seconds that a waiting request asks the core for at a time: a restart of the core costs no more than one."""
@@ -48,87 +36,15 @@ ENDED = frozenset({RunState.RUN_STATE_SUCCEEDED, RunState.RUN_STATE_FAILED, RunS
 
 
 def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
-    """Return the routes of the native protocol."""
-    agents, threads, runs = Agents(core), Threads(core, settings), Runs(core, settings)
+    """Return the routes of runs."""
+    runs = Runs(core, settings)
     return [
-        web.get("/v1/agents", agents.list),
-        web.get("/v1/agents/{agent_id}", agents.get),
-        web.post("/v1/threads", threads.create),
-        web.get("/v1/threads", threads.list),
-        web.get("/v1/threads/{thread_id}", threads.get),
-        web.get("/v1/threads/{thread_id}/messages", threads.messages),
-        web.get("/v1/threads/{thread_id}/runs", threads.runs),
         web.post("/v1/runs", runs.create),
         web.get("/v1/runs", runs.list),
         web.get("/v1/runs/{run_id}", runs.get),
         web.post("/v1/runs/{run_id}/cancel", runs.cancel),
         web.get("/v1/runs/{run_id}/events", runs.events),
     ]
-
-
-class Agents:
-    """/v1/agents"""
-
-    def __init__(self, core: CoreClient) -> None:
-        self._core = core
-
-    async def list(self, request: web.Request) -> web.Response:
-        query.only(request, *PAGE)
-        size, token = _page(request)
-        asked = ListAgentsRequest(page_size=size, page_token=token)
-        answer = await self._core.call(self._core.agents.ListAgents, asked)
-        return _page_of("agents", answer.agents, answer.next_page_token)
-
-    async def get(self, request: web.Request) -> web.Response:
-        query.only(request)
-        asked = GetAgentRequest(agent_id=request.match_info["agent_id"])
-        answer = await self._core.call(self._core.agents.GetAgent, asked)
-        return _json(flat(answer.agent))
-
-
-class Threads:
-    """/v1/threads"""
-
-    def __init__(self, core: CoreClient, settings: EdgeSettings) -> None:
-        self._core = core
-        self._settings = settings
-
-    async def create(self, request: web.Request) -> web.Response:
-        query.only(request)
-        create = CreateThreadRequest(request_id=query.idempotency_key(request))
-        if request.can_read_body:
-            fill(create, take(await _members(request, self._settings), "thread_id", "metadata"), "")
-        thread = (await self._core.call(self._core.threads.CreateThread, create)).thread
-        return _json(flat(thread), status=201, headers={"Location": f"/v1/threads/{thread.id}"})
-
-    async def list(self, request: web.Request) -> web.Response:
-        query.only(request, *PAGE)
-        size, token = _page(request)
-        asked = ListThreadsRequest(page_size=size, page_token=token)
-        answer = await self._core.call(self._core.threads.ListThreads, asked)
-        return _page_of("threads", answer.threads, answer.next_page_token)
-
-    async def get(self, request: web.Request) -> web.Response:
-        query.only(request)
-        asked = GetThreadRequest(thread_id=request.match_info["thread_id"])
-        return _json(flat((await self._core.call(self._core.threads.GetThread, asked)).thread))
-
-    async def messages(self, request: web.Request) -> web.Response:
-        query.only(request, *PAGE)
-        size, token = _page(request)
-        asked = ListMessagesRequest(thread_id=request.match_info["thread_id"], page_size=size, page_token=token)
-        answer = await self._core.call(self._core.threads.ListMessages, asked)
-        return _page_of("messages", answer.messages, answer.next_page_token)
-
-    async def runs(self, request: web.Request) -> web.Response:
-        query.only(request, *PAGE)
-        thread_id = request.match_info["thread_id"]
-        size, token = _page(request)
-        asked = ListRunsRequest(thread_id=thread_id, page_size=size, page_token=token)
-        # A list of runs is empty for an unknown thread; a path below it is not there at all.
-        await self._core.call(self._core.threads.GetThread, GetThreadRequest(thread_id=thread_id))
-        answer = await self._core.call(self._core.runs.ListRuns, asked)
-        return _page_of("runs", answer.runs, answer.next_page_token)
 
 
 class Runs:
@@ -146,16 +62,16 @@ class Runs:
         run = await self._create(request)
         if seconds:
             return await self._wait(run, seconds)
-        return _json(flat(run), status=202, headers=_created_headers(run.id))
+        return shapes.json(flat(run), status=202, headers=_created_headers(run.id))
 
     async def list(self, request: web.Request) -> web.Response:
         filters = ("thread_id", "agent_id", "state", "created_since", "created_before")
-        query.only(request, *PAGE, *filters, prefix="metadata.")
-        size, token = _page(request)
+        query.only(request, *shapes.PAGE, *filters, prefix="metadata.")
+        size, token = shapes.page(request)
         asked = ListRunsRequest(page_size=size, page_token=token)
         fill(asked, _filters(request), "")
         answer = await self._core.call(self._core.runs.ListRuns, asked)
-        return _page_of("runs", answer.runs, answer.next_page_token)
+        return shapes.page_of("runs", answer.runs, answer.next_page_token)
 
     async def get(self, request: web.Request) -> web.Response:
         query.only(request, "view")
@@ -168,15 +84,15 @@ class Runs:
         )
         answer = await self._core.call(self._core.runs.GetRun, asked)
         messages = {"messages": [flat(message) for message in answer.messages]} if view == "full" else {}
-        return _json(flat(answer.run) | messages)
+        return shapes.json(flat(answer.run) | messages)
 
     async def cancel(self, request: web.Request) -> web.Response:
         query.only(request)
         cancel = CancelRunRequest(request_id=query.idempotency_key(request), run_id=request.match_info["run_id"])
         if request.can_read_body:
-            fill(cancel, take(await _members(request, self._settings), "reason"), "")
+            fill(cancel, take(await shapes.members(request, self._settings), "reason"), "")
         run = (await self._core.call(self._core.runs.CancelRun, cancel)).run
-        return _json(flat(run), status=200 if run.state in ENDED else 202)
+        return shapes.json(flat(run), status=200 if run.state in ENDED else 202)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         query.only(request, "after", "page_size")
@@ -186,11 +102,11 @@ class Runs:
         asked = ListEventsRequest(run_id=run_id, after_seq=after, page_size=query.integer(request, "page_size"))
         page = await self._core.call(self._core.runs.ListEvents, asked)
         events = b",".join([event_object(event) for event in page.events])
-        return _answer(b'{"events":[%b],"head_seq":%d}' % (events, page.head_seq))
+        return shapes.answer(b'{"events":[%b],"head_seq":%d}' % (events, page.head_seq))
 
     async def _create(self, request: web.Request) -> Run:
         names = ("agent_id", "thread_id", "input", "options", "metadata")
-        members = dict(take(await _members(request, self._settings), *names))
+        members = dict(take(await shapes.members(request, self._settings), *names))
         raw_input = members.pop("input", None)
         create = CreateRunRequest(request_id=query.idempotency_key(request))
         fill(create, members, "")
@@ -239,17 +155,9 @@ class Runs:
             answer = await self._core.call(self._core.runs.WaitRun, asked, timeout=patience)
             if answer.run.state in ENDED:
                 messages = [flat(message) for message in answer.messages]
-                return _json(flat(answer.run) | {"messages": messages}, headers=_created_headers(run.id))
+                return shapes.json(flat(answer.run) | {"messages": messages}, headers=_created_headers(run.id))
             if answer.run.state == RunState.RUN_STATE_WAITING or clock() >= until:
-                return _json(flat(answer.run), status=202, headers=_created_headers(run.id))
-
-
-async def _members(request: web.Request, settings: EdgeSettings) -> Members:
-    return read_members(await read_json(request, max_depth=settings.max_json_depth), "")
-
-
-def _page(request: web.Request) -> tuple[int, str]:
-    return query.integer(request, "page_size"), request.query.get("page_token", "")
+                return shapes.json(flat(answer.run), status=202, headers=_created_headers(run.id))
 
 
 def _filters(request: web.Request) -> Members:
@@ -261,22 +169,10 @@ def _filters(request: web.Request) -> Members:
             labels[name.removeprefix("metadata.")] = value
         elif name == "state":
             values["states"] = value.split(",")
-        elif name not in PAGE:
+        elif name not in shapes.PAGE:
             values[name] = value
     return {key: msgspec.Raw(dumps(value)) for key, value in (values | {"metadata": labels}).items()}
 
 
 def _created_headers(run_id: str) -> dict[str, str]:
     return {"Location": f"/v1/runs/{run_id}", "X-Run-Id": run_id}
-
-
-def _page_of(name: str, items: Iterable[ProtoMessage], next_page_token: str) -> web.Response:
-    return _json({name: [flat(item) for item in items], "next_page_token": next_page_token})
-
-
-def _json(body: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    return _answer(dumps(body), status=status, headers=headers)
-
-
-def _answer(body: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
