@@ -22,6 +22,7 @@ STATUS_BY_REASON: Mapping[str, int] = {
     "EVENTS_EXPIRED": 410,  # it was there, and is gone for good
     "QUEUE_FULL": 429,
     "RATE_LIMITED": 429,
+    "STATE_CHANGED": 412,  # If-Match
     "STORE_FULL": 503,
 }
 """Where the reason says more than the code."""

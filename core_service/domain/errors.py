@@ -50,6 +50,30 @@ class RunNotFound(Refusal):
     reason = "RUN_NOT_FOUND"
 
 
+class InputNotFound(Refusal):
+    """The run never asked this question."""
+
+    reason = "INPUT_NOT_FOUND"
+
+
+class MessageNotFound(Refusal):
+    """No such message in this thread."""
+
+    reason = "MESSAGE_NOT_FOUND"
+
+
+class ScheduleNotFound(Refusal):
+    """No such schedule in this tenant."""
+
+    reason = "SCHEDULE_NOT_FOUND"
+
+
+class RetentionNotFound(Refusal):
+    """This agent has no policy of its own."""
+
+    reason = "RETENTION_NOT_FOUND"
+
+
 class ThreadExists(Refusal):
     """The chosen thread id is taken."""
 
@@ -66,6 +90,42 @@ class ThreadWaiting(Refusal):
     """The thread's run (`run_id`) waits for an answer; answer it first."""
 
     reason = "THREAD_WAITING"
+
+
+class StateChanged(Refusal):
+    """The thread's state has another version (`version`) than the caller expects."""
+
+    reason = "STATE_CHANGED"
+
+
+class RunHasEnded(Refusal):
+    """The run (`run_id`) has ended; nothing can be said to it any more."""
+
+    reason = "RUN_ENDED"
+
+
+class RunActive(Refusal):
+    """The run (`run_id`) has not ended; cancel it first."""
+
+    reason = "RUN_ACTIVE"
+
+
+class InputAnswered(Refusal):
+    """The question (`input_id`) was settled before, as `outcome` says."""
+
+    reason = "INPUT_ANSWERED"
+
+
+class InvalidAnswer(InvalidArgument):
+    """The answer does not fit the schema of its question."""
+
+    reason = "INVALID_ANSWER"
+
+
+class DepthExceeded(Refusal):
+    """Too many runs are above this one (`max_depth`): agents call each other in a circle."""
+
+    reason = "DEPTH_EXCEEDED"
 
 
 class IdempotencyMismatch(Refusal):

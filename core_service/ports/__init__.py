@@ -6,35 +6,53 @@ tenant. Every method that writes is one transaction: it happens whole or not at 
 """
 
 from core_service.ports.records import (
+    Answer,
     Append,
     AppendOutcome,
     Created,
+    FollowUp,
     Head,
+    InboxRow,
+    InboxState,
+    InputFilter,
     NewRun,
+    Noted,
     Owned,
     Page,
+    QuestionRow,
     RequestKey,
     RunChange,
     RunFilter,
+    RunRecords,
     Segment,
+    StepRow,
 )
 from core_service.ports.store import Store
 from core_service.ports.world import Bus, Clock, Ring
 
 __all__ = [
+    "Answer",
     "Append",
     "AppendOutcome",
     "Bus",
     "Clock",
     "Created",
+    "FollowUp",
     "Head",
+    "InboxRow",
+    "InboxState",
+    "InputFilter",
     "NewRun",
+    "Noted",
     "Owned",
     "Page",
+    "QuestionRow",
     "RequestKey",
     "Ring",
     "RunChange",
     "RunFilter",
+    "RunRecords",
     "Segment",
+    "StepRow",
     "Store",
 ]

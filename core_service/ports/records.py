@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 
 from penstock.v1.message_pb2 import Message
-from penstock.v1.run_pb2 import BusyPolicy, EndReason, Run, RunState
+from penstock.v1.run_pb2 import BusyPolicy, EndReason, InputOutcome, InputRequest, Run, RunState, UnreadPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,97 @@ class RunChange:
     state_json: str | None = None
     """The thread's new state; its version goes up by `state_steps`."""
     state_steps: int = 0
+    run_left: int | None = None
+    """Leaving RUNNING: microseconds of RUNNING time that are left to the run; its deadline is void."""
+    deadline: int | None = None
+    """Entering RUNNING: when its RUNNING time is over."""
+    rolled_back: bool = False
+    """At an end: what the run brought and said is hidden, and the thread's state is what it was before the run."""
+    webhook_url: str = ""
+    """At an end: who is to be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """A durable step, as the store keeps it beside the log."""
+
+    key: str
+    parent_key: str
+    started_seq: int
+    ended_seq: int | None
+    is_completed: bool
+    """Its result was recorded."""
+    args_hash: bytes
+    result_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionRow:
+    """A question of a run, as the store keeps it beside the log."""
+
+    key: str
+    """The handler's own name of it."""
+    request: InputRequest
+    asked_seq: int
+    outcome: InputOutcome.ValueType
+    """Unspecified while it is open."""
+    answer_json: str = ""
+    answered_by: str = ""
+    origin_json: str = ""
+    """What the adapter that answered wants of the leg that follows."""
+    resolved_seq: int | None = None
+    """Where the log says so; None: the owner has not written it yet."""
+
+
+class InboxState(IntEnum):
+    """What became of a steering message."""
+
+    UNREAD = 0
+    READ = 1
+    RETURNED = 2
+    """The run ended first."""
+    TO_FOLLOW_UP = 3
+    """The run ended first, and a run of its own is to be made of it."""
+    FOLLOWED_UP = 4
+    """That run was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """A steering message of a run."""
+
+    pos: int
+    message: Message
+    state: InboxState
+    read_no: int | None
+    """Number of the read that took it."""
+    seq: int | None
+    """Where the log says that it came; None: the owner has not written it yet."""
+    unread_policy: UnreadPolicy.ValueType
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecords:
+    """What the store keeps of a run beside its log, in order."""
+
+    steps: tuple[StepRow, ...] = ()
+    questions: tuple[QuestionRow, ...] = ()
+    inbox: tuple[InboxRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What an append notes beside the log, in the same transaction."""
+
+    steps: tuple[StepRow, ...] = ()
+    """Started or ended; a known key is written over."""
+    asked: tuple[QuestionRow, ...] = ()
+    resolved: tuple[tuple[str, int], ...] = ()
+    """(input id, seq) of questions whose InputResolved is among the events."""
+    received: tuple[tuple[int, int], ...] = ()
+    """(pos, seq) of steering messages whose MessageReceived is among the events."""
+    read: tuple[tuple[int, int], ...] = ()
+    """(pos, number of the read) of steering messages that the handler took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +149,7 @@ class Append:
     """Highest output number of the attempt that these events include."""
     data: bytes
     change: RunChange | None = None
+    noted: Noted | None = None
 
 
 class AppendOutcome(Enum):
@@ -104,6 +196,20 @@ class NewRun:
     max_attempts: int
     max_queued_per_thread: int
     max_queued_per_agent: int
+    delayed: bool = False
+    """`available_time` lies ahead: the run joins its thread's queue only then (`Store.join_due`)."""
+    run_left: int | None = None
+    """Microseconds of RUNNING time that it may take; None: any."""
+    disconnect_grace: int | None = None
+    """Microseconds without a watcher after which it is cancelled; None: never."""
+    state_json: str = ""
+    """The thread's new state; empty: unchanged. Refused with ThreadBusy unless the thread is idle."""
+    max_depth: int = 0
+    """Of runs above it (`run.parent_run_id`); more is refused with DepthExceeded."""
+    follow_up_of: str = ""
+    """Run whose steering messages this one takes over: they become FOLLOWED_UP."""
+    unread_policy: UnreadPolicy.ValueType = UnreadPolicy.UNREAD_POLICY_UNSPECIFIED
+    """Of a message that is steered instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +221,16 @@ class Created:
     """The request id was known: `run` is the run of the first call, as it is now."""
     started: bool
     """It was claimed at once, with fence 1; `started` is in the log."""
+    steered: Head | None = None
+    """The input went into the inbox of the thread's holder, which this is, and `run` with it; no run was made."""
+    superseded: tuple[Head, ...] = ()
+    """Runs of the thread that were noted to be cancelled for this one: the holder, and those that waited."""
+    deadline: int | None = None
+    """When started: when its RUNNING time is over; None: never."""
     history: tuple[Message, ...] = ()
     """When started: the thread's earlier messages, oldest first, without this run's input."""
     state_json: str = ""
-    """The thread's state when the run began; empty when it was never set."""
+    """The thread's state when the run first started (`runs.state_before`); empty when it was never set."""
     state_version: int = 0
 
 
@@ -141,8 +253,12 @@ class Owned:
     input: tuple[Message, ...] = ()
     """Of a claim or an adoption: this run's input."""
     state_json: str = ""
-    """The thread's state when the run began; empty when it was never set."""
+    """The thread's state when the run first started (`runs.state_before`); empty when it was never set."""
     state_version: int = 0
+    run_left: int | None = None
+    """Microseconds of RUNNING time that are left; None while it runs, and when there is no limit."""
+    deadline: int | None = None
+    """When its RUNNING time is over; None while it does not run, and when there is no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +277,41 @@ class Head:
     attempt: int
     cancel_reason: EndReason.ValueType | None
     cancel_time: int | None
+    disconnect_grace: int | None = None
+    """Microseconds without a watcher after which it is cancelled; None: never."""
+
+    @property
+    def is_nobodys(self) -> bool:
+        """No core owns it, and no worker is believed to hold it: whoever changes it appends to its log."""
+        return self.owner is None and self.session is None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer to an open question."""
+
+    input_id: str
+    outcome: InputOutcome.ValueType
+    answer_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """Steering messages of an ended run that nobody read, to become a run of their own."""
+
+    tenant: str
+    run: Run
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InputFilter:
+    """Which questions to list; None is any."""
+
+    is_open: bool | None = None
+    run_id: str | None = None
+    agent_id: str | None = None
+    thread_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +323,8 @@ class RunFilter:
     states: tuple[RunState.ValueType, ...] = ()
     created_since: int | None = None
     created_before: int | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    """All of these."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,20 +6,24 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from core_service.ports.records import (
+    Answer,
     Append,
     AppendOutcome,
     Created,
+    FollowUp,
     Head,
+    InputFilter,
     NewRun,
     Owned,
     Page,
     RequestKey,
     RunFilter,
+    RunRecords,
     Segment,
 )
 from penstock.v1.agent_pb2 import Agent
 from penstock.v1.message_pb2 import Message
-from penstock.v1.run_pb2 import EndReason, Run
+from penstock.v1.run_pb2 import EndReason, Input, Run, UnreadPolicy
 from penstock.v1.thread_pb2 import Thread
 
 
@@ -36,7 +40,10 @@ class Store(Protocol):
 
         A call is refused alone, without harm to the others, when heads.fence or heads.last_seq differ. Making the same
         call again is harmless: what was written is WRITTEN. Changes of accepted appends follow in the same transaction.
-        Any other exception is about the content of some append: the caller bisects (ENGINE.md A7).
+        What an accepted append notes is written first, then its change. At an end, questions that the log does not
+        tell of as settled become WITHDRAWN (EXPIRED at INPUT_EXPIRED), unread steering messages RETURNED or
+        TO_FOLLOW_UP, and a delivery is made for `webhook_url`. Any other exception is about the content of some append:
+        the caller bisects (ENGINE.md A7).
         """
         ...
 
@@ -66,9 +73,11 @@ class Store(Protocol):
     # ── runs and threads ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def create_run(self, new: NewRun) -> Created:
-        """Create a run, its head, its messages and its first segment (ENGINE.md G3).
+        """Create a run, its head, its messages, labels and first segment (ENGINE.md G3), or steer the thread's holder.
 
-        Creates the thread if it does not exist. Refuses with IdempotencyMismatch, ThreadBusy, ThreadWaiting, QueueFull.
+        Creates the thread if it does not exist. The policies INTERRUPT and ROLLBACK note a cancel for every active run
+        of the thread and queue the new one. Refuses with IdempotencyMismatch, ThreadBusy, ThreadWaiting, QueueFull; a
+        child of an ended run with RunHasEnded, of one too deep with DepthExceeded, of none with RunNotFound.
         """
         ...
 
@@ -88,6 +97,99 @@ class Store(Protocol):
         Returns the head as it is then. Refuses with IdempotencyMismatch.
         """
         ...
+
+    # ── records: steps, questions, the inbox ─────────────────────────────────────────────────────────────────────────
+
+    async def run_records(self, run_id: str) -> RunRecords:
+        """Return what is kept of a run beside its log: steps by started_seq, questions by asked_seq, inbox by pos."""
+        ...
+
+    async def answer(
+        self,
+        tenant: str,
+        run_id: str,
+        answers: Sequence[Answer],
+        *,
+        answered_by: str,
+        origin_json: str,
+        request: RequestKey | None,
+    ) -> Head:
+        """Settle open questions of one run, all or none, under the lock on its head (ENGINE.md F4).
+
+        The log tells of it later. Refuses with RunNotFound, RunHasEnded, InputNotFound, InputAnswered,
+        IdempotencyMismatch. A known request changes nothing and returns the head. A question past its expiry is not open
+        any more: InputAnswered.
+        """
+        ...
+
+    async def list_inputs(self, tenant: str, which: InputFilter, page: Page) -> list[Input]:
+        """Return questions, oldest first (created, input id)."""
+        ...
+
+    async def get_input(self, tenant: str, input_id: str) -> Input | None:
+        """Return a question."""
+        ...
+
+    async def expire_inputs(self, *, limit: int) -> list[Head]:
+        """Settle open questions whose time is over with EXPIRED, and return the heads of their runs, each once."""
+        ...
+
+    async def steer(
+        self,
+        tenant: str,
+        run_id: str,
+        message: Message,
+        *,
+        unread_policy: UnreadPolicy.ValueType,
+        max_unread: int,
+        request: RequestKey | None,
+    ) -> tuple[Head, Message]:
+        """Put a message into the inbox of an active run, under the lock on its head; the log comes later.
+
+        Returns the message as stored; a known request returns that of the first call. Refuses with RunNotFound,
+        RunHasEnded, QueueFull (more than `max_unread` wait), IdempotencyMismatch.
+        """
+        ...
+
+    async def signalled(self, run_ids: Sequence[str]) -> list[str]:
+        """Return those of these runs that have answers or steering messages which their log does not tell of."""
+        ...
+
+    async def nobodys_signals(self, *, limit: int) -> list[Head]:
+        """Return heads of WAITING runs without owner and session that have settled questions which their log does not
+        tell of, or a cancel that nobody has carried out.
+        """
+        ...
+
+    async def follow_ups(self, *, limit: int) -> list[FollowUp]:
+        """Return the steering messages that are TO_FOLLOW_UP, by run."""
+        ...
+
+    # ── time, trees and watchers ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def join_due(self, *, limit: int) -> list[tuple[str, str]]:
+        """Let delayed runs whose time has come join the end of their threads' queues (ENGINE.md G6); their messages
+        are shown from now on. Returns (tenant, thread) of each, to be promoted.
+        """
+        ...
+
+    async def children(self, run_id: str) -> list[Head]:
+        """Return the active runs that this run has called."""
+        ...
+
+    async def orphans(self, *, limit: int) -> list[Head]:
+        """Return active runs whose parent has ended and whose cancel was not noted."""
+        ...
+
+    async def keep_watched(self, run_ids: Sequence[str]) -> None:
+        """Note that these runs are being watched now: watched_until = now + their grace (ENGINE.md D7)."""
+        ...
+
+    async def unwatched(self, *, limit: int) -> list[Head]:
+        """Return active runs whose watched_until is over and whose cancel was not noted."""
+        ...
+
+    # ── threads ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def create_thread(self, tenant: str, thread: Thread, *, request: RequestKey | None) -> Thread:
         """Create a thread. Refuses with ThreadExists, IdempotencyMismatch; a repeat returns the thread."""
@@ -202,7 +304,7 @@ class Store(Protocol):
         ...
 
     async def overdue_queued(self, *, limit: int) -> list[Head]:
-        """Return queued heads of threads whose start_by has passed, or whose cancel nobody has carried out."""
+        """Return queued heads of threads whose start_by has passed, and queued runs whose cancel nobody carried out."""
         ...
 
     async def queued_count(self) -> int:

@@ -86,7 +86,19 @@ NTH_HEAD = (
 )
 
 _ZERO = ("reason", "leg", "failures", "lost_workers")
-_NOT_GIVEN = {*_ZERO, "cancel_reason", "cancel_time", "ended", "end_body", "folded"}
+_LATER = {
+    "parent_run_id",
+    "depth",
+    "delayed",
+    "run_left",
+    "deadline",
+    "disconnect_grace",
+    "watched_until",
+    "state_before",
+    "state_before_version",
+    "expired",
+}
+_NOT_GIVEN = {*_ZERO, "cancel_reason", "cancel_time", "ended", "end_body", "folded", *_LATER}
 INSERT_RUN = insert(runs).values(
     all_given(*(column for column in runs.c if column.name not in _NOT_GIVEN))
     | {name: literal_column("0") for name in _ZERO}

@@ -99,6 +99,16 @@ runs = Table(
     Column("ended", Instant),
     Column("end_body", LargeBinary),
     Column("folded", Boolean, nullable=False),
+    Column("parent_run_id", Id),
+    Column("depth", Integer, nullable=False, server_default="0"),
+    Column("delayed", Boolean, nullable=False, server_default=false()),
+    Column("run_left", BigInteger),
+    Column("deadline", Instant),
+    Column("disconnect_grace", BigInteger),
+    Column("watched_until", Instant),
+    Column("state_before", Text),
+    Column("state_before_version", Integer),
+    Column("expired", SmallInteger, nullable=False, server_default="0"),
 )
 
 
@@ -110,7 +120,9 @@ def state_is(*which: int) -> ColumnElement[bool]:
 
 IS_HOLDER = runs.c.holds_thread == true()
 IS_QUEUED_HEAD = and_(state_is(states.QUEUED), IS_HOLDER)
-IS_WAITING_TURN = and_(state_is(states.QUEUED), runs.c.holds_thread == false())
+IS_WAITING_TURN = and_(state_is(states.QUEUED), runs.c.holds_thread == false(), runs.c.delayed == false())
+IS_DELAYED = and_(state_is(states.QUEUED), runs.c.delayed == true())
+IS_ACTIVE = state_is(*sorted(states.ACTIVE))
 IS_TO_FOLD = and_(runs.c.ended.is_not(None), runs.c.folded == false())
 
 
@@ -132,6 +144,10 @@ _partial("runs_to_claim_by_age", runs.c.agent_id, runs.c.tenant, runs.c.created,
 _partial("runs_overdue", runs.c.start_by, where=and_(IS_QUEUED_HEAD, runs.c.start_by.is_not(None)))
 _partial("runs_waiting_turn", runs.c.tenant, runs.c.thread_id, runs.c.queue_pos, where=IS_WAITING_TURN)
 _partial("runs_to_fold", runs.c.ended, where=IS_TO_FOLD)
+_partial("runs_delayed", runs.c.available_time, where=IS_DELAYED)
+_partial("runs_of_parent", runs.c.parent_run_id, where=and_(runs.c.parent_run_id.is_not(None), IS_ACTIVE))
+_partial("runs_to_be_watched", runs.c.watched_until, where=and_(runs.c.watched_until.is_not(None), IS_ACTIVE))
+_partial("runs_ended", runs.c.tenant, runs.c.agent_id, runs.c.ended, runs.c.expired, where=runs.c.ended.is_not(None))
 Index("runs_by_time", runs.c.tenant, runs.c.created, runs.c.run_id)
 Index("runs_of_thread", runs.c.tenant, runs.c.thread_id, runs.c.created, runs.c.run_id)
 Index("runs_of_agent", runs.c.tenant, runs.c.agent_id, runs.c.created, runs.c.run_id)
@@ -223,10 +239,17 @@ inputs = Table(
     Column("answered_by", Text),
     Column("expires", Instant),
     Column("resolved_seq", Integer),
+    Column("asked_seq", Integer, nullable=False, server_default="0"),
+    Column("created", Instant, nullable=False, server_default="0"),
+    Column("resolved", Instant),
+    Column("origin", Text),
     Index("inputs_of_run", "run_id", "ask_key", unique=True),
+    Index("inputs_by_time", "tenant", "created", "input_id"),
 )
 IS_OPEN = inputs.c.outcome == literal_column("0")
+IS_SETTLED_UNSEEN = and_(inputs.c.outcome != literal_column("0"), inputs.c.resolved_seq.is_(None))
 _partial("inputs_open", inputs.c.tenant, inputs.c.expires, where=IS_OPEN)
+_partial("inputs_unseen", inputs.c.run_id, where=IS_SETTLED_UNSEEN)
 
 inbox = Table(
     "inbox",
@@ -237,4 +260,69 @@ inbox = Table(
     Column("message", LargeBinary, nullable=False),
     Column("state", SmallInteger, nullable=False),
     Column("read_no", Integer),
+    Column("seq", Integer),
+    Column("unread_policy", SmallInteger, nullable=False, server_default="0"),
+    Column("created", Instant, nullable=False, server_default="0"),
+)
+IS_UNSEEN = and_(inbox.c.state == literal_column("0"), inbox.c.seq.is_(None))
+IS_TO_FOLLOW_UP = inbox.c.state == literal_column("3")
+_partial("inbox_unseen", inbox.c.run_id, where=IS_UNSEEN)
+_partial("inbox_to_follow_up", inbox.c.run_id, where=IS_TO_FOLLOW_UP)
+
+# A label is the hash of a name and a value: an index has no room for long values.
+run_labels = Table(
+    "run_labels",
+    metadata,
+    Column("tenant", Id, nullable=False),
+    Column("label", LargeBinary, nullable=False),
+    Column("created", Instant, nullable=False),
+    Column("run_id", Id, nullable=False),
+    PrimaryKeyConstraint("tenant", "label", "created", "run_id"),
+    Index("labels_of_run", "run_id"),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("delivery_id", Id, primary_key=True),
+    Column("tenant", Id, nullable=False),
+    Column("run_id", Id, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_time", Instant, nullable=False),
+    Column("last_error", Text, nullable=False),
+    Column("created", Instant, nullable=False),
+    Column("delivered", Instant),
+    Index("webhooks_of_run", "run_id"),
+)
+IS_TO_DELIVER = webhooks.c.state == literal_column("0")
+_partial("webhooks_due", webhooks.c.next_time, where=IS_TO_DELIVER)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("schedule_id", Id, primary_key=True),
+    Column("tenant", Id, nullable=False),
+    Column("agent_id", Id, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("paused", Boolean, nullable=False),
+    Column("next_time", Instant),
+    Column("last_time", Instant),
+    Column("last_run_id", Id),
+    Column("last_refusal", Text, nullable=False),
+    Column("created", Instant, nullable=False),
+    Index("schedules_by_time", "tenant", "created", "schedule_id"),
+)
+IS_SCHEDULED = and_(schedules.c.paused == false(), schedules.c.next_time.is_not(None))
+_partial("schedules_due", schedules.c.next_time, where=IS_SCHEDULED)
+
+retention = Table(
+    "retention",
+    metadata,
+    Column("tenant", Id, primary_key=True),
+    Column("agent_id", Id, primary_key=True),
+    Column("keep_events", BigInteger),
+    Column("keep_messages", BigInteger),
+    Column("keep_runs", BigInteger),
 )
