@@ -16,13 +16,13 @@ import structlog
 from penstock.app import ServedAgent
 from penstock.assembly import Assembly
 from penstock.capacity import Capacity
+from penstock.ends import reason_name
 from penstock.execution import Execution
 from penstock.idleness import Activity
 from penstock.line import Line
 from penstock.outboxes import Outboxes
 from penstock.parking import Parking
 from penstock.run import Run
-from penstock.v1.run_pb2 import EndReason
 from penstock.v1.worker_service_pb2 import (
     Accepted,
     Ack,
@@ -157,7 +157,7 @@ class Executions:
         """A run is to stop. The core ends it when the grace is over, whatever happens here."""
         execution = self._held.get(request.run_id)
         if execution is not None:
-            execution.cancel(_reason(request.reason))
+            execution.cancel(reason_name(request.reason))
 
     def answer(self, answered: Answered) -> None:
         """A question was settled."""
@@ -268,11 +268,3 @@ class Executions:
         del self._held[execution.run.id]
         if not self._held:
             self.is_empty.set()
-
-
-def _reason(reason: EndReason.ValueType) -> str:
-    """`USER` for END_REASON_USER; the number for one that this SDK does not know."""
-    try:
-        return EndReason.Name(reason).removeprefix("END_REASON_")
-    except ValueError:
-        return str(reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -55,13 +56,16 @@ class ScriptedRuns(RunServiceServicer):
     def __init__(self) -> None:
         self.address = ""
         self.refusals: list[Refusal] = []
-        self.plays: list[Sequence[Event | Refusal]] = []
+        self.plays: list[Sequence[Event | Refusal | asyncio.Event]] = []
+        """An asyncio.Event holds a play up until it is set."""
+        self.ids: list[str] = []
+        """Of the runs that are created; then `run_1`."""
         self.runs: list[Run] = []
         self.requests: list[object] = []
 
     async def CreateRun(self, request: CreateRunRequest, context: Context) -> CreateRunResponse:
         await self._meet(request, context)
-        return CreateRunResponse(run=Run(id="run_1", agent_id=request.agent_id))
+        return CreateRunResponse(run=Run(id=self.ids.pop(0) if self.ids else "run_1", agent_id=request.agent_id))
 
     async def GetRun(self, request: GetRunRequest, context: Context) -> GetRunResponse:
         await self._meet(request, context)
@@ -83,21 +87,23 @@ class ScriptedRuns(RunServiceServicer):
 
     async def StreamRun(self, request: StreamRunRequest, context: Context) -> AsyncIterator[WatchRunResponse]:
         await self._meet(request, context)
-        async for batch in self._play(context, 0):
+        async for batch in self._play(context, "run_1", 0):
             yield batch
 
     async def WatchRun(self, request: WatchRunRequest, context: Context) -> AsyncIterator[WatchRunResponse]:
         await self._meet(request, context)
-        async for batch in self._play(context, request.after_seq):
+        async for batch in self._play(context, request.run_id, request.after_seq):
             yield batch
 
-    async def _play(self, context: Context, after: int) -> AsyncIterator[WatchRunResponse]:
-        yield WatchRunResponse(run_id="run_1")
+    async def _play(self, context: Context, run_id: str, after: int) -> AsyncIterator[WatchRunResponse]:
+        yield WatchRunResponse(run_id=run_id)
         for said in self.plays.pop(0):
             if isinstance(said, Refusal):
                 await refuse(said, context)
+            elif isinstance(said, asyncio.Event):
+                await said.wait()
             elif said.seq > after:
-                yield WatchRunResponse(run_id="run_1", events=[said])
+                yield WatchRunResponse(run_id=run_id, events=[said])
 
     async def _meet(self, request: object, context: Context) -> None:
         self.requests.append(request)
