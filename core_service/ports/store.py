@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from core_service.domain.records import RunRecords
 from core_service.ports.records import (
     Answer,
     Append,
@@ -18,7 +19,6 @@ from core_service.ports.records import (
     Page,
     RequestKey,
     RunFilter,
-    RunRecords,
     Segment,
 )
 from penstock.v1.agent_pb2 import Agent
@@ -116,9 +116,9 @@ class Store(Protocol):
     ) -> Head:
         """Settle open questions of one run, all or none, under the lock on its head (ENGINE.md F4).
 
-        The log tells of it later. Refuses with RunNotFound, RunHasEnded, InputNotFound, InputAnswered,
-        IdempotencyMismatch. A known request changes nothing and returns the head. A question past its expiry is not open
-        any more: InputAnswered.
+        The log tells of it later. Refuses with RunNotFound, RunHasEnded, InputNotFound, InputAnswered and
+        IdempotencyMismatch. A known request changes nothing and returns the head. A question past its expiry is not
+        open any more: InputAnswered.
         """
         ...
 
