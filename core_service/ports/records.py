@@ -41,8 +41,8 @@ class RunChange:
     messages: tuple[Message, ...] = ()
     """Messages for the thread's history, in order."""
     state_json: str | None = None
-    """The thread's new state; its version goes up by `state_steps`."""
-    state_steps: int = 0
+    """The thread's new state, and its version."""
+    state_version: int = 0
     run_left: int | None = None
     """Leaving RUNNING: microseconds of RUNNING time that are left to the run; its deadline is void."""
     deadline: int | None = None
@@ -177,6 +177,8 @@ class Owned:
     """Microseconds of RUNNING time that are left; None while it runs, and when there is no limit."""
     deadline: int | None = None
     """When its RUNNING time is over; None while it does not run, and when there is no limit."""
+    disconnect_grace: int | None = None
+    """Microseconds without a watcher after which it is cancelled; None: never."""
 
 
 @dataclass(frozen=True, slots=True)

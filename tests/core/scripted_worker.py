@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import grpc
 
 from core_service.domain.ids import new_id
 from penstock.v1.agent_pb2 import Agent
+from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import EndReason, RunError
 from penstock.v1.worker_service_pb2 import (
     Accepted,
+    Answered,
+    AskOutput,
     Assignment,
     ConnectRequest,
     ConnectResponse,
@@ -27,8 +30,13 @@ from penstock.v1.worker_service_pb2 import (
     EndOutput,
     Held,
     Hello,
+    InboxReadOutput,
     Output,
     Outputs,
+    Released,
+    StepEndedOutput,
+    StepStartedOutput,
+    WaitOutput,
     Welcome,
     WorkerMessage,
 )
@@ -115,6 +123,36 @@ class Job:
     async def say(self, *texts: str) -> int:
         """Send a text output for each."""
         return await self.send(*(Output(text=text) for text in texts))
+
+    async def ask(self, key: str, message: str = "May I?", **fields: Any) -> int:
+        """Ask, and wait until somebody answers."""
+        return await self.send(Output(ask=AskOutput(key=key, message=message, **fields)), Output(wait=WaitOutput()))
+
+    async def step(self, name: str, text: str = "", *, result: str = "null") -> int:
+        """A durable step that says something and is recorded."""
+        said = (Output(text=text),) if text else ()
+        key = f"{name}#1"
+        return await self.send(
+            Output(step_started=StepStartedOutput(key=key, name=name, args_hash=b"h")),
+            *said,
+            Output(step_ended=StepEndedOutput(key=key, durable=True, result_json=result)),
+        )
+
+    async def read(self, number: int, *message_ids: str) -> int:
+        """Tell of a read of the inbox."""
+        return await self.send(Output(inbox_read=InboxReadOutput(read=number, message_ids=message_ids)))
+
+    async def release(self) -> None:
+        """Let the run go while it waits."""
+        await self.stream.send(WorkerMessage(released=Released(run_id=self.run_id, attempt=self.attempt)))
+
+    async def answered(self) -> Answered:
+        """The next answer to a question of this run."""
+        return (await self.stream.hears("answered", lambda m: m.answered.run_id == self.run_id)).answered
+
+    async def steered(self) -> Message:
+        """The next message for this run."""
+        return (await self.stream.hears("steered", lambda m: m.steered.run_id == self.run_id)).steered.message
 
     async def end(
         self,

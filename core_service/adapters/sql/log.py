@@ -76,7 +76,7 @@ _is_its_thread = select(runs.c.thread_id).where(_is_run).scalar_subquery()
 SET_STATE = (
     update(threads)
     .where(threads.c.tenant == text("tenant_is"), threads.c.thread_id == _is_its_thread)
-    .values(state=given(threads.c.state), state_version=threads.c.state_version + integer("steps"))
+    .values(state=given(threads.c.state), state_version=integer("version"))
 )
 
 TO_FOLD = (
@@ -140,7 +140,7 @@ def _change(transaction: Transaction, changed: Sequence[Append]) -> None:
                 "run": one.run_id,
                 "tenant_is": one.tenant,
                 "state": _checked(change.state_json),
-                "steps": change.state_steps,
+                "version": change.state_version,
             }
             for one, change in changes
             if change.state_json is not None

@@ -177,8 +177,16 @@ class Transcript:
         A result cut off does not count: its call has another one, or waits for it. Steering messages that nobody has
         read were never part of the conversation.
         """
-        kept = [message for message in self.messages() if message.completion and not message.retracted]
-        return [message for message in kept if not _is_cut_result(message) and message.id not in unread]
+        kept = []
+        for entry in self._entries.values():
+            message = entry.message(self.retracted)
+            if entry.is_received:
+                counts = message.id not in unread
+            else:
+                counts = bool(message.completion) and not message.retracted and not _is_cut_result(message)
+            if counts:
+                kept.append(message)
+        return kept
 
 
 def _is_cut_result(message: Message) -> bool:
