@@ -91,13 +91,19 @@ class Lifecycle:
         self._pen.write(Event(message_received=MessageReceived(message=message)))
         self.notes.received.append((message.id, self._fold.seq))
 
-    def read_inbox(self, given: InboxReadOutput) -> bool:
-        """Note what the handler took out of its inbox. No event; what was read before stays with that read."""
+    def read_inbox(self, lane: str, given: InboxReadOutput) -> bool:
+        """Note what the handler took out of its inbox; what was read before stays with that read.
+
+        The lane's open message ends: what the handler says from now on follows what it has read.
+        """
         if given.read < 1:
             raise InvalidOutput("a read of the inbox has a number from 1")
         fresh = self._fold.inbox.read(given.message_ids)
+        if not fresh:
+            return False
         self.notes.read.extend((message_id, given.read) for message_id in fresh)
-        return bool(fresh)
+        self._scribe.end_turn(lane)
+        return True
 
     # ── pauses ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

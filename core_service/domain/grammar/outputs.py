@@ -63,7 +63,7 @@ class Outputs:
             case "ask":
                 self.lifecycle.ask(lane, output.ask)
             case "inbox_read":
-                return self.lifecycle.read_inbox(output.inbox_read)
+                return self.lifecycle.read_inbox(lane, output.inbox_read)
             case "wait":
                 self.lifecycle.wait()
             case "end":
