@@ -207,7 +207,7 @@ class RunningCore:
         request = SteerRunRequest(run_id=run_id, message=user_message(text), **fields)
         return await self.runs.SteerRun(request, timeout=WAIT)
 
-    async def inputs(self, state: InputState.ValueType = InputState.INPUT_STATE_OPEN, **filters: str) -> list[Input]:
+    async def inputs(self, state: InputState.ValueType = InputState.INPUT_STATE_OPEN, **filters: Any) -> list[Input]:
         """The inbox."""
         return list((await self.runs.ListInputs(ListInputsRequest(state=state, **filters), timeout=WAIT)).inputs)
 

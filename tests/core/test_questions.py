@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -28,7 +29,7 @@ def yes(input_id: str) -> InputAnswer:
     return InputAnswer(input_id=input_id, answer_json='{"approved": true}')
 
 
-async def asking(core: RunningCore, *keys: str, **fields: object) -> tuple[Job, list[str]]:
+async def asking(core: RunningCore, *keys: str, **fields: Any) -> tuple[Job, list[str]]:
     """A run that waits, and the ids of its questions by the order of their keys."""
     worker = await core.connected_worker()
     job = await core.started(worker)

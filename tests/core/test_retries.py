@@ -1,4 +1,4 @@
-"""Handlers that fail: tried again when that takes nothing back, with growing pauses, up to a limit (ENGINE.md D4, D5)."""
+"""Handlers that fail: tried again when that takes nothing back, with growing pauses, up to a limit (ENGINE.md D4)."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ async def test_silent_failure_is_tried_again_by_the_same_worker(any_core: Runnin
 
 async def test_run_that_fails_too_often_ends_with_its_last_error(any_core: RunningCore) -> None:
     worker = await any_core.connected_worker(credit=3)
-    await any_core.create(options=RunOptions(max_attempts=3))
+    created = await any_core.create(options=RunOptions(max_attempts=3))
     for attempt in (1, 2, 3):
         job = await worker.take()
         assert job.attempt == attempt
         await fail(job, RunError(code=f"BROKEN_{attempt}", message="It broke.", retryable=True))
-    run = await any_core.ended(job.run_id)
+    run = await any_core.ended(created.id)
     assert (run.state, run.reason, run.error.code, run.attempt) == (FAILED, AGENT_ERROR, "BROKEN_3", 3)
 
 
