@@ -7,14 +7,14 @@ import contextlib
 from collections.abc import Sequence
 
 from core_service.domain.errors import CoreDraining, RunNotFound
-from core_service.domain.pages import MAX_SIZE, TimePages
+from core_service.domain.pages import TimePages
 from core_service.domain.run_requests import check_request_id, digest, new_messages
 from core_service.domain.runs import ENDED, WAITING
 from core_service.engine.errands import Errands
 from core_service.engine.logs import Logs
 from core_service.engine.settling import Settling
 from core_service.engine.watch import WatchHub
-from core_service.ports import Clock, InputFilter, Page, RequestKey, RunFilter, Store
+from core_service.ports import Clock, Page, RequestKey, RunFilter, Store
 from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import EndReason, Run
 from penstock.v1.run_service_pb2 import ListRunsRequest, SteerRunRequest
@@ -44,9 +44,6 @@ class Runs:
         run = await self._store.get_run(tenant, run_id)
         if run is None:
             raise RunNotFound(f"There is no run {run_id[:80]!r}.", run_id=run_id[:80])
-        if run.state == WAITING:
-            asked = await self._store.list_inputs(tenant, InputFilter(is_open=True, run_id=run_id), Page(MAX_SIZE))
-            run.inputs.extend(found.request for found in asked)
         return run
 
     async def snapshot(self, tenant: str, run_id: str) -> tuple[Run, list[Message]]:

@@ -164,7 +164,7 @@ class Job:
 
     async def acked(self, number: int | None = None) -> None:
         """Return once the core has stored the outputs up to a number; all that were sent, if none is given."""
-        await self.stream.acked(self.run_id, self.last if number is None else number)
+        await self.stream.acked(self.run_id, self.last if number is None else number, attempt=self.attempt)
 
     async def say_all(self, *texts: str) -> None:
         """Say this, end, and wait until it is stored."""
@@ -178,7 +178,7 @@ class Stream:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._call: grpc.aio.StreamStreamCall[ConnectRequest, ConnectResponse] = WorkerServiceStub(channel).Connect()
         self._heard: defaultdict[str | None, list[CoreMessage]] = defaultdict(list)
-        self._accepted: dict[str, int] = {}
+        self._accepted: dict[tuple[str, int], int] = {}
         self._news = asyncio.Condition()
         self._error: grpc.aio.AioRpcError | None = None
         self._over = False
@@ -203,14 +203,14 @@ class Stream:
         """Tell whether a message of a kind is there already."""
         return bool(self._heard[kind])
 
-    def accepted(self, run_id: str) -> int:
+    def accepted(self, run_id: str, *, attempt: int = 1) -> int:
         """Return the highest number that was acknowledged so far."""
-        return self._accepted.get(run_id, 0)
+        return self._accepted.get((run_id, attempt), 0)
 
-    async def acked(self, run_id: str, number: int) -> None:
+    async def acked(self, run_id: str, number: int, *, attempt: int) -> None:
         async with asyncio.timeout(WAIT), self._news:
-            await self._news.wait_for(lambda: self.accepted(run_id) >= number or self._over)
-        if self.accepted(run_id) < number:
+            await self._news.wait_for(lambda: self.accepted(run_id, attempt=attempt) >= number or self._over)
+        if self.accepted(run_id, attempt=attempt) < number:
             raise self._error or EOFError("the stream ended before the acknowledgement")
 
     async def finish(self) -> None:
@@ -246,7 +246,7 @@ class Stream:
         async with self._news:
             for message in response.messages:
                 if message.HasField("ack"):
-                    self._accepted[message.ack.run_id] = message.ack.accepted
+                    self._accepted[message.ack.run_id, message.ack.attempt] = message.ack.accepted
                 else:
                     self._heard[message.WhichOneof("message")].append(message)
             self._news.notify_all()
