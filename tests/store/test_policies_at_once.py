@@ -1,4 +1,4 @@
-"""Whatever is asked of one thread at once: one run at a time holds it, in order, and none is left behind (promise 8)."""
+"""Whatever is asked of one thread at once: one run at a time holds it, in order, none left behind (promise 8)."""
 
 from __future__ import annotations
 
