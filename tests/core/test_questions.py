@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from core_service.domain.runs import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, WAITING
 from penstock.v1.run_pb2 import EndReason, ExpiryAction, InputAnswer, InputKind, InputOutcome
@@ -22,7 +23,7 @@ DECLINED = InputOutcome.INPUT_OUTCOME_DECLINED
 EXPIRED = InputOutcome.INPUT_OUTCOME_EXPIRED
 WITHDRAWN = InputOutcome.INPUT_OUTCOME_WITHDRAWN
 LEASE = 30.0
-DAY = 24 * 3600.0
+MINUTE = Duration(seconds=60)
 
 
 def yes(input_id: str) -> InputAnswer:
@@ -55,21 +56,19 @@ async def test_answer_reaches_the_handler_and_the_run_goes_on(any_core: RunningC
     assert (told.key, told.answer.outcome, told.answer.answer_json) == ("ask#1", ANSWERED, '{"approved":true}')
     await job.say_all("Thank you.")
     await watch.read_to_end()
-    assert (
-        watch.seen.kinds[-11:]
-        == [
-            "input_requested",
-            "run_waiting",
-            "input_resolved",
-            "run_resumed",
-            "message_started",
-            "part_started",
-            "part_delta",
-            "part_ended",
-            "message_ended",
-            "run_ended",
-        ][-11:]
-    )
+    assert watch.seen.kinds[-11:] == [
+        "input_requested",
+        "message_ended",
+        "run_waiting",
+        "input_resolved",
+        "run_resumed",
+        "message_started",
+        "part_started",
+        "part_delta",
+        "part_ended",
+        "message_ended",
+        "run_ended",
+    ]
     resumed = next(event.run_resumed for event in watch.seen.events if event.HasField("run_resumed"))
     assert (resumed.leg, resumed.origin_json) == (1, '{"leg":1}')
     [settled] = await any_core.inputs(InputState.INPUT_STATE_SETTLED)
@@ -94,7 +93,7 @@ async def test_handler_that_speaks_after_the_first_answer_resumes_the_run(core: 
     assert (await core.get(job.run_id)).state == RUNNING
     await job.say_all("Enough.")
     run = await core.ended(job.run_id)
-    assert (run.state, run.leg) == (SUCCEEDED, 1)
+    assert (run.state, run.leg) == (SUCCEEDED, 2)  # the second question was another pause
     settled = await core.inputs(InputState.INPUT_STATE_SETTLED)
     assert [found.outcome for found in settled] == [ANSWERED, WITHDRAWN]
 
@@ -187,18 +186,18 @@ async def test_released_run_is_queued_by_its_answer_and_goes_on_elsewhere(any_co
     assert any_core.place.runs()[job.run_id].failures == 0
 
 
-async def test_waiting_run_outlives_core_and_worker(any_core: RunningCore) -> None:
-    job, (question,) = await asking(any_core)
-    await any_core.crash()
-    await any_core.start(lease=0.2)
-    assert [found.request.id for found in await any_core.inputs()] == [question]
-    await any_core.answer(job.run_id, yes(question))
-    other = await any_core.connected_worker()
+async def test_waiting_run_outlives_core_and_worker(core: RunningCore) -> None:
+    job, (question,) = await asking(core)
+    await core.crash()
+    await core.start(lease=0.2)
+    assert [found.request.id for found in await core.inputs()] == [question]
+    await core.answer(job.run_id, yes(question))
+    other = await core.connected_worker()
     again = await other.take()
     assert (again.run_id, again.attempt, len(again.assignment.records)) == (job.run_id, 2, 1)
     await again.say_all("Back.")
-    run = await any_core.ended(job.run_id)
-    assert (run.state, run.leg, any_core.place.runs()[job.run_id].failures) == (SUCCEEDED, 1, 0)
+    run = await core.ended(job.run_id)
+    assert (run.state, run.leg, core.place.runs()[job.run_id].failures) == (SUCCEEDED, 1, 0)
 
 
 async def test_lost_worker_of_a_waiting_run_takes_nothing_away(timed_core: RunningCore, clock: HandClock) -> None:
@@ -244,10 +243,8 @@ async def test_question_that_is_known_is_attached_to(core: RunningCore) -> None:
     await job.release()
     await core.until(lambda: core.place.runs()[job.run_id].owner is None)
     await core.answer(job.run_id, yes(question))
-    again = await core.workers[0].take() if core.workers[0].stream else None
-    if again is None:
-        await core.workers[0].give_credit(1)
-        again = await core.workers[0].take()
+    await core.workers[0].give_credit(1)
+    again = await core.workers[0].take()
     await again.ask("ask#1")
     await again.say_all()
     events = await core.events(job.run_id)
@@ -258,8 +255,8 @@ async def test_question_that_is_known_is_attached_to(core: RunningCore) -> None:
 
 
 async def test_question_that_nobody_answers_fails_the_run(timed_core: RunningCore, clock: HandClock) -> None:
-    job, (question,) = await asking(timed_core)
-    await clock.forward(DAY + 2)
+    job, (question,) = await asking(timed_core, expire_in=MINUTE)
+    await clock.forward(62)
     run = await timed_core.ended(job.run_id)
     assert (run.state, run.reason) == (FAILED, EndReason.END_REASON_INPUT_EXPIRED)
     [settled] = await timed_core.inputs(InputState.INPUT_STATE_SETTLED)
@@ -269,18 +266,18 @@ async def test_question_that_nobody_answers_fails_the_run(timed_core: RunningCor
 
 
 async def test_expired_question_may_let_the_handler_go_on(timed_core: RunningCore, clock: HandClock) -> None:
-    job, _ = await asking(timed_core, on_expiry=ExpiryAction.EXPIRY_ACTION_CONTINUE)
-    await clock.forward(DAY + 2)
+    job, _ = await asking(timed_core, expire_in=MINUTE, on_expiry=ExpiryAction.EXPIRY_ACTION_CONTINUE)
+    await clock.forward(62)
     assert (await job.answered()).answer.outcome == EXPIRED
     await job.say_all("Never mind.")
     assert (await timed_core.ended(job.run_id)).state == SUCCEEDED
 
 
 async def test_question_of_a_run_that_nobody_has_expires_too(timed_core: RunningCore, clock: HandClock) -> None:
-    job, _ = await asking(timed_core)
+    job, _ = await asking(timed_core, expire_in=MINUTE)
     await job.release()
     await timed_core.until(lambda: timed_core.place.runs()[job.run_id].owner is None)
-    await clock.forward(DAY + 2)
+    await clock.forward(62)
     run = await timed_core.ended(job.run_id)
     assert run.reason == EndReason.END_REASON_INPUT_EXPIRED
 
@@ -293,6 +290,7 @@ async def test_cancel_of_a_waiting_run_withdraws_its_questions(any_core: Running
     await any_core.cancel(job.run_id)
     await job.stream.hears("cancel_requested")
     await job.end()
+    await job.acked()
     run = await any_core.ended(job.run_id)
     assert run.state == CANCELLED
     [settled] = await any_core.inputs(InputState.INPUT_STATE_SETTLED)

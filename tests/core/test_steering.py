@@ -126,16 +126,16 @@ async def test_message_to_a_queued_run_comes_with_its_start(core: RunningCore) -
     await job.say_all()
 
 
-async def test_what_an_earlier_attempt_read_and_did_not_read_comes_with_the_next(any_core: RunningCore) -> None:
-    worker = await any_core.connected_worker(credit=1)
-    job = await any_core.started(worker)
-    read = (await any_core.steer(job.run_id, "read")).message
-    unread = (await any_core.steer(job.run_id, "unread")).message
+async def test_what_an_earlier_attempt_read_and_did_not_read_comes_with_the_next(core: RunningCore) -> None:
+    worker = await core.connected_worker(credit=1)
+    job = await core.started(worker)
+    read = (await core.steer(job.run_id, "read")).message
+    unread = (await core.steer(job.run_id, "unread")).message
     await job.read(1, read.id)
     await job.acked()
-    await any_core.crash()
-    await any_core.start(lease=0.2)
-    other = await any_core.connected_worker()
+    await core.crash()
+    await core.start(lease=0.2)
+    other = await core.connected_worker()
     again = await other.take()
     [record] = again.assignment.records
     assert (record.inbox.read, [message.id for message in record.inbox.messages]) == (1, [read.id])
