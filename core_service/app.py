@@ -137,7 +137,7 @@ def _add_services(server: grpc.aio.Server, engine: Engine) -> tuple[WorkerServic
     servicers: dict[str, object] = {
         "AgentService": AgentServicer(engine.agents),
         "ThreadService": ThreadServicer(engine.threads),
-        "RunService": RunServicer(engine.creates, engine.runs, engine.hub, engine.logs),
+        "RunService": RunServicer(engine.creates, engine.runs, engine.inputs, engine.hub, engine.logs),
         "SystemService": SystemServicer(engine.status),
         "WorkerService": worker_servicer,
     }
@@ -181,7 +181,7 @@ async def _background(engine: Engine, bus: Bus, reaper: Reaper) -> AsyncIterator
     poisoned: set[asyncio.Task[None]] = set()
 
     def settle_poisoned(owned: OwnedRun) -> None:
-        task = asyncio.create_task(engine.settling.poisoned(owned))
+        task = asyncio.create_task(engine.recovery.poisoned(owned))
         poisoned.add(task)
         task.add_done_callback(poisoned.discard)
 
@@ -191,6 +191,10 @@ async def _background(engine: Engine, bus: Bus, reaper: Reaper) -> AsyncIterator
         engine.dispatch.run(),
         engine.promotions.run(),
         engine.folding.run(),
+        engine.sweeps.run(),
+        engine.attendance.run(),
+        engine.follow_ups.run(),
+        engine.offspring.run(),
         reaper.renew(),
         reaper.watch_health(),
         reaper.tick(),
