@@ -278,17 +278,36 @@ async def test_a_release_is_told_again_to_the_core_of_the_next_stream(
     await first.until(is_released)
     first.cut()
 
-    second = await core.welcomed()
+    second = await core.session()
+    assert [(held.run_id, held.attempt, held.last_output) for held in second.hello.held] == [("run_1", 1, 3)]
+    await second.welcome(held(accepted=3))
     await second.until(is_released)
-    assert not second.hello.held
-    await second.assign("agent", "", answered("ask#1"), attempt=2)
-    await second.end()
     second.cut()
 
-    third = await core.welcomed()
-    await third.assign("agent", "", answered("ask#1"), run_id="run_2")
-    await third.end("run_2")
+    third = await core.session()
+    assert [held.run_id for held in third.hello.held] == ["run_1"]
+    await third.welcome(held(revoked=True))
+    third.cut()
+
+    fourth = await core.session()
+    assert not fourth.hello.held
     assert not third.released
+    assert not third.declined
+
+
+async def test_a_run_that_was_let_go_and_comes_back_is_held_as_any_other(
+    core: ScriptedCore, start_worker: StartWorker
+) -> None:
+    start_worker(Asker().app, park_seconds=0.01)
+    first = await core.welcomed()
+    await first.assign("agent")
+    await first.until(is_released)
+    await first.assign("agent", "", attempt=2)
+    await first.until(lambda session: session.text() == "before before ")
+    first.cut()
+
+    second = await core.session()
+    assert [(held.run_id, held.attempt) for held in second.hello.held] == [("run_1", 2)]
 
 
 async def test_a_parked_run_outlives_a_break_and_gets_its_answer_on_the_next_stream(

@@ -46,22 +46,6 @@ async def test_a_question_is_asked_then_the_run_waits_then_the_handler_goes_on_w
     ]
 
 
-async def test_question_and_pause_travel_in_one_message(core: ScriptedCore, start_worker: StartWorker) -> None:
-    async def handler(run: Run) -> None:
-        await run.ask("Which size?")
-
-    session = await started(core, start_worker, handler)
-    await waits(session)
-
-    [kinds] = [
-        [output.WhichOneof("output") for output in message.outputs.outputs]
-        for request in session.requests
-        for message in request.messages
-        if message.HasField("outputs")
-    ]
-    assert kinds == ["ask", "wait"]
-
-
 async def test_a_question_says_all_that_is_known_of_it(core: ScriptedCore, start_worker: StartWorker) -> None:
     async def handler(run: Run) -> None:
         await asyncio.gather(
