@@ -17,17 +17,28 @@ from grpc_status.rpc_status import to_status
 
 from penstock.grpc_options import SERVER_OPTIONS
 from penstock.v1.event_pb2 import Event
-from penstock.v1.run_pb2 import Run, RunState
+from penstock.v1.message_pb2 import Message
+from penstock.v1.run_pb2 import Input, Run, RunState
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,
     CancelRunResponse,
+    CancelRunsRequest,
+    CancelRunsResponse,
     CreateRunRequest,
     CreateRunResponse,
+    DeleteRunRequest,
+    DeleteRunResponse,
     GetRunRequest,
     GetRunResponse,
+    ListInputsRequest,
+    ListInputsResponse,
     ListRunsRequest,
     ListRunsResponse,
+    SteerRunRequest,
+    SteerRunResponse,
     StreamRunRequest,
+    SubmitInputRequest,
+    SubmitInputResponse,
     WaitRunRequest,
     WaitRunResponse,
     WatchRunRequest,
@@ -84,6 +95,30 @@ class ScriptedRuns(RunServiceServicer):
         start = int(request.page_token or 0)
         following = str(start + 2) if start + 2 < len(self.runs) else ""
         return ListRunsResponse(runs=self.runs[start : start + 2], next_page_token=following)
+
+    async def CancelRuns(self, request: CancelRunsRequest, context: Context) -> CancelRunsResponse:
+        await self._meet(request, context)
+        ids = [self.runs.pop(0).id for _ in self.runs[:2]]
+        return CancelRunsResponse(run_ids=ids, more=bool(self.runs))
+
+    async def DeleteRun(self, request: DeleteRunRequest, context: Context) -> DeleteRunResponse:
+        await self._meet(request, context)
+        return DeleteRunResponse()
+
+    async def ListInputs(self, request: ListInputsRequest, context: Context) -> ListInputsResponse:
+        await self._meet(request, context)
+        return ListInputsResponse(inputs=[Input(run_id=run.id) for run in self.runs])
+
+    async def SubmitInput(self, request: SubmitInputRequest, context: Context) -> SubmitInputResponse:
+        await self._meet(request, context)
+        return SubmitInputResponse(run=Run(id=request.run_id, leg=1))
+
+    async def SteerRun(self, request: SteerRunRequest, context: Context) -> SteerRunResponse:
+        await self._meet(request, context)
+        stored = Message()
+        stored.CopyFrom(request.message)
+        stored.id = "msg_1"
+        return SteerRunResponse(run=Run(id=request.run_id), message=stored)
 
     async def StreamRun(self, request: StreamRunRequest, context: Context) -> AsyncIterator[WatchRunResponse]:
         await self._meet(request, context)
