@@ -330,15 +330,20 @@ async def test_what_a_child_says_is_said_again_in_its_lane(
     )
     runs.plays = [child.events()]
 
-    async def handler(run: Run) -> None:
+    async def handler(run: Run) -> AsyncIterator[object]:
+        yield penstock.ToolCall("c1", "ask", {})  # whose id the child uses too
         await run.call("oracle", "?", stream=True)
+        yield penstock.ToolResult("c1", True)
 
     session, _ = await outcome(core, start_worker, handler)
 
-    parent = Script().begin().say(*(output for _, output in session.outputs["run_1"]))
+    sent = [output for _, output in session.outputs["run_1"]]
+    parent = Script().begin().say(*sent)
     *parts, abandoned = told(parent, "run_child")
     assert parts == told(child, "")
     assert abandoned.tool_result.outcome == ToolOutcome.TOOL_OUTCOME_ABANDONED
+    results = [output.tool_result.output_json for output in sent if output.tool_result.done]
+    assert results == ["", "", "[2]", "true"], "what was streamed is not sent twice"
 
 
 def told(script: Script, lane: str) -> list[Part]:
