@@ -53,6 +53,8 @@ class Scope:
         self._begun: dict[str, None] = {}
         """Its steps that were called and are not over."""
         self._other_lanes: set[str] = set()
+        self._is_bordered = False
+        """The parts in its lane were ended for a step, and it is silent since."""
 
     # ── what it says ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -81,11 +83,7 @@ class Scope:
         """Something that `records` minds has changed."""
         attempt = self.attempt
         self.is_plain = not (
-            self.key
-            or self._begun
-            or attempt.is_mute
-            or attempt.idleness.is_awaited
-            or attempt.replay.to_come(self.key)
+            self.key or self._begun or attempt.is_mute or attempt.idleness.waiting or attempt.replay.to_come(self.key)
         )
 
     def _encode(self, value: object) -> list[bytes]:
@@ -136,6 +134,7 @@ class Scope:
         """A step that was called has returned, or never began."""
         if key in self._begun:
             del self._begun[key]
+            self._is_bordered = self._is_bordered and bool(self._begun)
             self.attempt.idleness.changed()
 
     def open(self, key: str, *, name: str, args_hash: bytes, caller: object, lane: str = "") -> Scope:
@@ -154,31 +153,39 @@ class Scope:
 
         The core does this in the lane of a step or a question; the other lanes have to be told.
         """
-        for lane in (*self._other_lanes, *([self.lane] if own else [])):
+        lanes = [*self._other_lanes, *([self.lane] if own and not self._is_bordered else [])]
+        for lane in lanes:
             self.attempt.add(Output(lane=lane, message=MessageOutput()))
         self._other_lanes.clear()
+        self._is_bordered = self._is_bordered or own
 
     @contextmanager
     def waits(self) -> Iterator[None]:
         """Its code waits for an answer."""
-        self.waiting += 1
-        self.attempt.idleness.changed()
+        self._wait(1)
         try:
             yield
         finally:
-            self.waiting -= 1
-            self.attempt.idleness.changed()
+            self._wait(-1)
 
     @contextmanager
     def calling(self) -> Iterator[None]:
         """It waits for a child run."""
-        self.is_calling = True
-        self.attempt.idleness.changed()
+        self._call(1)
         try:
             yield
         finally:
-            self.is_calling = False
-            self.attempt.idleness.changed()
+            self._call(-1)
+
+    def _wait(self, step: int) -> None:
+        self.waiting += step
+        self.attempt.idleness.waiting += step
+        self.attempt.idleness.changed()
+
+    def _call(self, step: int) -> None:
+        self.is_calling = step > 0
+        self.attempt.idleness.calling += step
+        self.attempt.idleness.changed()
 
     # ── its end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

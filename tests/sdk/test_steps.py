@@ -137,7 +137,6 @@ async def test_steps_side_by_side_have_lanes_of_their_own_and_end_what_is_open_b
         "[a#1] step+ a#1",
         "[a#1] text 'one'",
         "[a#1] step- a#1 null",
-        "message",
         "[b#1] step+ b#1",
         "[b#1] text 'two'",
         "[b#1] step- b#1 null",
