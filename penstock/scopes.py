@@ -6,7 +6,6 @@ and what a replay does not say again (E6). It runs no code, and does not know wh
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from penstock.encoding import output_records, text_records, to_output
 from penstock.errors import InvalidOutput, NonDeterministic, OutputDuringStep
+from penstock.json_text import mend
 from penstock.v1.message_pb2 import Completion
 from penstock.v1.worker_service_pb2 import MessageOutput, Output, StepEndedOutput, StepStartedOutput
 
@@ -116,6 +116,7 @@ class Scope:
 
     def path(self, last: str) -> str:
         """A key inside this scope."""
+        last = mend(last)
         key = f"{self.key}/{last}" if self.key else last
         if len(key) > MAX_KEY:
             raise ValueError(f"the key {key!r} has more than {MAX_KEY} characters: take shorter names")
@@ -142,7 +143,7 @@ class Scope:
         is_beside = caller != self.runner
         step = Scope(self.attempt, key, lane or (key if is_beside else self.lane), self)
         self.end_parts(own=step.lane != self.lane)
-        started = StepStartedOutput(key=key, name=name, parent_key=self.key, args_hash=args_hash)
+        started = StepStartedOutput(key=key, name=mend(name), parent_key=self.key, args_hash=args_hash)
         self.attempt.add(Output(lane=step.lane, step_started=started))
         self.running.add(step)
         self.attempt.idleness.changed()
@@ -227,8 +228,3 @@ class Scope:
 
     def __str__(self) -> str:
         return f"the step {self.key!r}" if self.key else "the handler"
-
-
-def task_of_caller() -> object:
-    """The task that runs now."""
-    return asyncio.current_task()
