@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sqlalchemy import select, true
 
+from core_service.adapters.deletions_sql import SqlDeletionStore
 from core_service.adapters.sql import (
     agents,
     create,
@@ -31,12 +32,14 @@ from core_service.adapters.sql.file_lock import exclusive
 from core_service.adapters.sql.migrate import migrate_postgres, migrate_sqlite
 from core_service.adapters.sql.sqlite import Sqlite
 from core_service.adapters.sql.transaction import Database, Transaction
+from core_service.adapters.threads_sql import SqlThreadStore
 from core_service.domain.errors import Refusal
 from core_service.ports import (
     Append,
     AppendOutcome,
     Clock,
     Created,
+    DeletionStore,
     Head,
     NewRun,
     Owned,
@@ -44,6 +47,7 @@ from core_service.ports import (
     RequestKey,
     RunFilter,
     Segment,
+    ThreadStore,
 )
 from penstock.settings import SettingsError
 from penstock.v1.agent_pb2 import Agent
@@ -75,6 +79,8 @@ class SqlStore:
         self._write_log = write_log
         self._lifetime = request_lifetime
         self._claims = count(1)
+        self.threads: ThreadStore = SqlThreadStore(database, request_lifetime=request_lifetime)
+        self.deletions: DeletionStore = SqlDeletionStore(database, request_lifetime=request_lifetime)
 
     # ── the log ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -214,6 +220,11 @@ class SqlStore:
         return True
 
     # ── housekeeping ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def first_call(self, tenant: str, request: RequestKey, value: str) -> str:
+        return await self._database.write(
+            lambda tx: requests.claim(tx, tenant, request, value, lifetime=self._lifetime) or value
+        )
 
     async def forget_requests(self, *, limit: int) -> None:
         """Delete about `limit` expired request ids, oldest first. They count as absent whether deleted or not."""

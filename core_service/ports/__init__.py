@@ -5,6 +5,7 @@ tenant. Every method that writes is one transaction: it happens whole or not at 
 `StoreUnavailable` or `StoreFull`; then nothing is known to have happened, and the same call may be made again.
 """
 
+from core_service.ports.deletions import Cleared, DeletionStore, Remains
 from core_service.ports.records import (
     Answer,
     Append,
@@ -28,16 +29,23 @@ from core_service.ports.records import (
     StepRow,
 )
 from core_service.ports.store import Store
+from core_service.ports.threads import AtEnd, AtEvent, AtMessage, ForkPoint, RunInThread, ThreadStore
 from core_service.ports.world import Bus, Clock, Ring
 
 __all__ = [
     "Answer",
     "Append",
     "AppendOutcome",
+    "AtEnd",
+    "AtEvent",
+    "AtMessage",
     "Bus",
+    "Cleared",
     "Clock",
     "Created",
+    "DeletionStore",
     "FollowUp",
+    "ForkPoint",
     "Head",
     "InboxRow",
     "InboxState",
@@ -47,12 +55,15 @@ __all__ = [
     "Owned",
     "Page",
     "QuestionRow",
+    "Remains",
     "RequestKey",
     "Ring",
     "RunChange",
     "RunFilter",
+    "RunInThread",
     "RunRecords",
     "Segment",
     "StepRow",
     "Store",
+    "ThreadStore",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from core_service.ports.deletions import DeletionStore
 from core_service.ports.records import (
     Answer,
     Append,
@@ -21,6 +22,7 @@ from core_service.ports.records import (
     RunRecords,
     Segment,
 )
+from core_service.ports.threads import ThreadStore
 from penstock.v1.agent_pb2 import Agent
 from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import EndReason, Input, Run, UnreadPolicy
@@ -32,6 +34,10 @@ class Store(Protocol):
 
     name: str
     """`sqlite` or `postgresql`."""
+    threads: ThreadStore
+    """State, forks and runs of threads."""
+    deletions: DeletionStore
+    """Deleting runs and threads."""
 
     # ── the log ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -117,8 +123,8 @@ class Store(Protocol):
         """Settle open questions of one run, all or none, under the lock on its head (ENGINE.md F4).
 
         The log tells of it later. Refuses with RunNotFound, RunHasEnded, InputNotFound, InputAnswered,
-        IdempotencyMismatch. A known request changes nothing and returns the head. A question past its expiry is not open
-        any more: InputAnswered.
+        IdempotencyMismatch. A known request changes nothing and returns the head. A question past its expiry is not
+        open any more: InputAnswered.
         """
         ...
 
@@ -218,6 +224,10 @@ class Store(Protocol):
 
     async def stuck_threads(self, *, limit: int) -> list[tuple[str, str]]:
         """Return (tenant, thread) of threads that have waiting runs and no holder."""
+        ...
+
+    async def first_call(self, tenant: str, request: RequestKey, value: str) -> str:
+        """Note a request with a value, and return the value of its first call. Refuses with IdempotencyMismatch."""
         ...
 
     async def forget_requests(self, *, limit: int) -> None:

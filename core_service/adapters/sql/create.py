@@ -15,7 +15,9 @@ from core_service.adapters.sql.runs import get_run
 from core_service.adapters.sql.schema import (
     IS_HOLDER,
     IS_QUEUED_HEAD,
+    IS_THREAD_DELETION,
     IS_WAITING_TURN,
+    deletions,
     heads,
     runs,
     threads,
@@ -69,12 +71,16 @@ _nobody_queued = ~exists().where(
     runs.c.available_time <= now(),
     runs.c.cancel_reason.is_(None),
 )
+_is_being_deleted = exists().where(
+    IS_THREAD_DELETION, deletions.c.tenant == text("tenant"), deletions.c.resource_id == text("thread")
+)
 SITUATION = select(
     select(runs.c.run_id).where(_in_thread, IS_HOLDER).scalar_subquery().label("holder"),
     select(runs.c.state).where(_in_thread, IS_HOLDER).scalar_subquery().label("holder_state"),
     select(func.count()).where(_in_thread, IS_WAITING_TURN).scalar_subquery().label("waiting"),
     _first_waiting.scalar_subquery().label("first_waiting"),
     and_(flag("ready"), integer("available") <= now(), _nobody_queued).label("may_start"),
+    _is_being_deleted.label("is_being_deleted"),
 )
 
 # Whether the n-th head is there; counts no further than the limit.
@@ -166,7 +172,7 @@ def _take_place(transaction: Transaction, new: NewRun) -> _Place:
         created=created,
         messages=len(new.input),
     )
-    holder, holder_state, waiting, first_waiting, may_start = transaction.one(
+    holder, holder_state, waiting, first_waiting, may_start, is_being_deleted = transaction.one(
         SITUATION,
         tenant=new.tenant,
         thread=run.thread_id,
@@ -174,6 +180,8 @@ def _take_place(transaction: Transaction, new: NewRun) -> _Place:
         available=new.available_time,
         ready=new.started is not None and new.session is not None,
     )
+    if is_being_deleted:
+        raise ThreadBusy("A thread of this id is being deleted. Repeat in a moment, or use another id.")
     turn = decide(new.policy, holder_state, waiting=waiting)
     _refuse(turn, new, active=holder or first_waiting or "")
     is_head = turn is Turn.HEAD
