@@ -89,9 +89,9 @@ class Engine:
         self.runs = Runs(store=store, hub=hub, logs=logs, settling=settling)
         self.bulk_cancels = BulkCancels(store, self.runs, clock)
         self.threads = Threads(store, clock)
-        self.thread_states = ThreadStates(store.threads)
+        self.thread_states = ThreadStates(store)
         self.thread_forks = ThreadForks(store, logs, clock)
-        self.thread_hub = thread_hub = ThreadHub(store.threads, hub, clock)
+        self.thread_hub = thread_hub = ThreadHub(store, hub, clock)
         self.deletions = Deletions(
             store=store,
             clock=clock,

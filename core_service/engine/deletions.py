@@ -74,7 +74,7 @@ class Deletions:
         run_id = request.run_id
 
         async def delete() -> None:
-            await self._store.deletions.delete_run(tenant, run_id, request=key)
+            await self._store.delete_run(tenant, run_id, request=key)
             self._forget([run_id])
             self._has_remains.set()
 
@@ -94,7 +94,7 @@ class Deletions:
         remains = Remains(tenant, thread_id, is_thread=True)
 
         async def delete() -> None:
-            await self._store.deletions.delete_thread(tenant, thread_id, request=key)
+            await self._store.delete_thread(tenant, thread_id, request=key)
             self._thread_hub.ring(tenant, thread_id)
             try:
                 await self._clear(remains)
@@ -189,7 +189,7 @@ class Deletions:
             await self._clock.sleep(PAUSE_SECONDS)
 
     async def _clear_all(self) -> None:
-        while found := await self._store.deletions.remains(limit=REMAINS_PER_LOOK):
+        while found := await self._store.remains(limit=REMAINS_PER_LOOK):
             for what in found:
                 await self._clear(what)
 
@@ -197,7 +197,7 @@ class Deletions:
         """Clear one thread's or run's remains, with room for others between the pieces."""
         is_done = False
         while not is_done:
-            cleared = await self._store.deletions.clear(what)
+            cleared = await self._store.clear_remains(what)
             self._forget(cleared.run_ids)
             is_done = cleared.is_done
         if not what.is_thread:  # an end that was told late, from a commit before the deletion

@@ -36,7 +36,7 @@ class ThreadForks:
         )
         thread.create_time.FromMicroseconds(self._clock.now())
         at = await self._point(tenant, request)
-        return await self._store.threads.fork(tenant, request.thread_id, thread, at, request=key)
+        return await self._store.fork_thread(tenant, request.thread_id, thread, at, request=key)
 
     async def _point(self, tenant: str, request: ForkThreadRequest) -> ForkPoint:
         match request.WhichOneof("at"):
@@ -50,7 +50,7 @@ class ThreadForks:
     async def _at_event(self, tenant: str, event: EventRef) -> AtEvent:
         """Read the run's log up to the event: it tells what had been said, and what the state was."""
         head = await self._store.head(event.run_id)
-        state_before = await self._store.threads.state_before(tenant, event.run_id)
+        state_before = await self._store.state_before(tenant, event.run_id)
         if head is None or state_before is None:
             raise RunNotFound(f"There is no run {event.run_id[:80]!r}.", run_id=event.run_id[:80])
         if not 1 <= event.seq <= head.last_seq:

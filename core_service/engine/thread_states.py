@@ -8,7 +8,7 @@ from contextlib import suppress
 from core_service.domain.errors import InvalidArgument, StateChanged
 from core_service.domain.thread_state import check_version, checked_state, patched_state
 from core_service.engine.request_keys import request_key
-from core_service.ports import ThreadStore
+from core_service.ports import Store
 from penstock.v1.thread_pb2 import Thread
 from penstock.v1.thread_service_pb2 import PatchStateRequest, SetStateRequest
 
@@ -19,7 +19,7 @@ TRIES = 10
 class ThreadStates:
     """The use cases of SetState and PatchState. Both refuse with ThreadNotFound, ThreadBusy, StateChanged."""
 
-    def __init__(self, store: ThreadStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
 
     async def set(self, tenant: str, request: SetStateRequest) -> Thread:
@@ -39,7 +39,7 @@ class ThreadStates:
         key = request_key("patch_state", tenant, request)
         expected = _expected(request)
         for _ in range(TRIES):
-            thread, is_repeated = await self._store.look(tenant, request.thread_id, request=key)
+            thread, is_repeated = await self._store.look_at_thread(tenant, request.thread_id, request=key)
             if is_repeated:
                 return thread
             check_version(thread.state_version, expected=expected)

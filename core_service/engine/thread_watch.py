@@ -28,7 +28,7 @@ from core_service.domain.errors import (
 from core_service.domain.segments import events
 from core_service.engine.journal import Published
 from core_service.engine.watch import Watcher, WatchHub
-from core_service.ports import Clock, RunInThread, ThreadStore
+from core_service.ports import Clock, RunInThread, Store
 
 log = structlog.get_logger(__name__)
 
@@ -101,7 +101,7 @@ class _Feed:
 class ThreadWatcher:
     """A thread and a cursor. Made by `ThreadHub.opened`."""
 
-    def __init__(self, store: ThreadStore, runs: WatchHub, feed: _Feed, cursor: Cursor) -> None:
+    def __init__(self, store: Store, runs: WatchHub, feed: _Feed, cursor: Cursor) -> None:
         self._store = store
         self._runs = runs
         self._tenant, self._thread_id = feed.tenant, feed.thread_id
@@ -187,7 +187,7 @@ class ThreadWatcher:
 class ThreadHub:
     """All followers of threads on this core."""
 
-    def __init__(self, store: ThreadStore, runs: WatchHub, clock: Clock) -> None:
+    def __init__(self, store: Store, runs: WatchHub, clock: Clock) -> None:
         self._store = store
         self._runs = runs
         self._clock = clock

@@ -71,4 +71,4 @@ class Threads:
 
     async def storage(self, tenant: str, thread_id: str) -> ThreadStorage:
         """Return what a thread occupies. Refuses with ThreadNotFound."""
-        return await self._store.threads.storage(tenant, thread_id)
+        return await self._store.storage_of(tenant, thread_id)

@@ -5,7 +5,8 @@ tenant. Every method that writes is one transaction: it happens whole or not at 
 `StoreUnavailable` or `StoreFull`; then nothing is known to have happened, and the same call may be made again.
 """
 
-from core_service.ports.deletions import Cleared, DeletionStore, Remains
+from core_service.ports.deletions import Cleared, Remains
+from core_service.ports.history import AtEnd, AtEvent, AtMessage, ForkPoint, RunInThread
 from core_service.ports.records import (
     Answer,
     Append,
@@ -29,7 +30,6 @@ from core_service.ports.records import (
     StepRow,
 )
 from core_service.ports.store import Store
-from core_service.ports.threads import AtEnd, AtEvent, AtMessage, ForkPoint, RunInThread, ThreadStore
 from core_service.ports.world import Bus, Clock, Ring
 
 __all__ = [
@@ -43,7 +43,6 @@ __all__ = [
     "Cleared",
     "Clock",
     "Created",
-    "DeletionStore",
     "FollowUp",
     "ForkPoint",
     "Head",
@@ -65,5 +64,4 @@ __all__ = [
     "Segment",
     "StepRow",
     "Store",
-    "ThreadStore",
 ]

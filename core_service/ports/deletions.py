@@ -1,4 +1,4 @@
-"""What the store must do to delete runs and threads. The conventions are those of `core_service/ports`.
+"""Deleting runs and threads in the store.
 
 What is deleted is gone with one small transaction, and nobody sees half of it. What it leaves behind can be large: it
 is noted as remains, and goes piece by piece.
@@ -53,6 +53,6 @@ class DeletionStore(Protocol):
         """Return what has remains, threads first."""
         ...
 
-    async def clear(self, what: Remains) -> Cleared:
+    async def clear_remains(self, what: Remains) -> Cleared:
         """Remove a piece of remains, in a transaction of bounded size. Done at once when there are none."""
         ...

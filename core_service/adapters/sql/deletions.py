@@ -138,7 +138,7 @@ def remains(transaction: Transaction, *, limit: int) -> list[Remains]:
 
 
 def clear(transaction: Transaction, what: Remains) -> Cleared:
-    """Carry out `DeletionStore.clear`. Without its row there are no remains: the id may be in use again."""
+    """Carry out `DeletionStore.clear_remains`. Without its row there are no remains: the id may be in use again."""
     kind = THREAD if what.is_thread else RUN
     if transaction.row(PENDING[kind], tenant=what.tenant, id=what.resource_id) is None:
         return Cleared(is_done=True)

@@ -86,7 +86,7 @@ def fork(
     request: RequestKey | None,
     lifetime: float,
 ) -> Thread:
-    """Carry out `ThreadStore.fork`. `lifetime` is that of the request id, in seconds."""
+    """Carry out `HistoryStore.fork_thread`. `lifetime` is that of the request id, in seconds."""
     known = requests.claim(transaction, tenant, request, thread.id, lifetime=lifetime)
     if known is None:
         _fork(transaction, tenant, source_id, thread, at)

@@ -66,7 +66,7 @@ QUESTIONS = (
 
 
 def storage(transaction: Transaction, tenant: str, thread_id: str) -> ThreadStorage:
-    """Carry out `ThreadStore.storage`."""
+    """Carry out `HistoryStore.storage_of`."""
     where = {"tenant": tenant, "thread": thread_id}
     state = transaction.row(STATE, **where)
     if state is None:

@@ -35,7 +35,7 @@ NEWEST = select(threads.c.thread_id, threads.c.queue_seq).where(
 
 
 def next_runs(transaction: Transaction, tenant: str, thread_id: str, *, place: int, limit: int) -> list[RunInThread]:
-    """Carry out `ThreadStore.next_runs`. A thread without such runs is one row of nulls, no thread is no row."""
+    """Carry out `HistoryStore.next_runs`. A thread without such runs is one row of nulls, no thread is no row."""
     rows = transaction.rows(NEXT, tenant=tenant, thread=thread_id, place=place, limit=limit)
     if not rows:
         raise ThreadNotFound(f"There is no thread {thread_id[:80]!r}.", thread_id=thread_id[:80])
@@ -43,5 +43,5 @@ def next_runs(transaction: Transaction, tenant: str, thread_id: str, *, place: i
 
 
 def newest_places(transaction: Transaction, tenant: str, thread_ids: Sequence[str]) -> dict[str, int]:
-    """Carry out `ThreadStore.newest_places`."""
+    """Carry out `HistoryStore.newest_places`."""
     return dict(transaction.rows(NEWEST, tenant=tenant, ids=transaction.list(thread_ids)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, literal_column, select, update
 
 from core_service.adapters.sql import requests
-from core_service.adapters.sql.schema import IS_HOLDER, IS_WAITING_TURN, runs, threads
+from core_service.adapters.sql.schema import IS_HOLDER, IS_NEXT, runs, threads
 from core_service.adapters.sql.statements import given, integer, text
 from core_service.adapters.sql.threads import get_thread
 from core_service.adapters.sql.transaction import Transaction, check_text
@@ -20,7 +20,7 @@ _in_thread = (runs.c.tenant == text("tenant"), runs.c.thread_id == text("thread"
 VERSION = select(threads.c.state_version).where(*_is_thread).with_for_update()
 _first_waiting = (
     select(runs.c.run_id)
-    .where(*_in_thread, IS_WAITING_TURN)
+    .where(*_in_thread, IS_NEXT)
     .order_by(runs.c.queue_pos)
     .limit(literal_column("1"))
     .scalar_subquery()
@@ -43,7 +43,7 @@ SET_OUT = (
 
 
 def look(transaction: Transaction, tenant: str, thread_id: str, *, request: RequestKey | None) -> tuple[Thread, bool]:
-    """Carry out `ThreadStore.look`."""
+    """Carry out `HistoryStore.look_at_thread`."""
     return _existing(transaction, tenant, thread_id), requests.known(transaction, tenant, request) is not None
 
 
@@ -57,7 +57,7 @@ def set_state(
     request: RequestKey | None,
     lifetime: float,
 ) -> Thread:
-    """Carry out `ThreadStore.set_state`. The lock makes a concurrent create wait, and an end that brings a state."""
+    """Carry out `HistoryStore.set_state`. The lock makes a concurrent create wait, and an end that brings a state."""
     check_text("state_json", state_json)
     if requests.claim(transaction, tenant, request, thread_id, lifetime=lifetime) is None:
         row = transaction.row(VERSION, tenant=tenant, thread=thread_id)
@@ -82,7 +82,7 @@ def _existing(transaction: Transaction, tenant: str, thread_id: str) -> Thread:
 
 
 def state_before(transaction: Transaction, tenant: str, run_id: str) -> str | None:
-    """Carry out `ThreadStore.state_before`."""
+    """Carry out `HistoryStore.state_before`."""
     row = transaction.row(PLACE, run=run_id)
     if row is None or row[0] != tenant:
         return None

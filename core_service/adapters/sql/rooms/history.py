@@ -1,4 +1,4 @@
-"""`ports.ThreadStore` on SQLite and on PostgreSQL: one method for one operation of `sql/`."""
+"""What threads hold: state, forks, runs in order, storage."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from core_service.ports import ForkPoint, RequestKey, RunInThread
 from penstock.v1.thread_pb2 import Thread, ThreadStorage
 
 
-class SqlThreadStore:
-    """Implements `ports.ThreadStore`; the contract of each method stands there."""
+class HistoryRoom:
+    """Implements `ports.HistoryStore`; the contract of each method stands there."""
 
-    def __init__(self, database: Database, *, request_lifetime: float) -> None:
-        self._database = database
-        self._lifetime = request_lifetime
+    _database: Database
+    _lifetime: float
 
-    async def look(self, tenant: str, thread_id: str, *, request: RequestKey | None) -> tuple[Thread, bool]:
+    async def look_at_thread(self, tenant: str, thread_id: str, *, request: RequestKey | None) -> tuple[Thread, bool]:
         return await self._database.read(lambda tx: thread_state.look(tx, tenant, thread_id, request=request))
 
     async def set_state(
@@ -38,7 +37,7 @@ class SqlThreadStore:
     async def state_before(self, tenant: str, run_id: str) -> str | None:
         return await self._database.read(lambda tx: thread_state.state_before(tx, tenant, run_id))
 
-    async def fork(
+    async def fork_thread(
         self, tenant: str, source_id: str, thread: Thread, at: ForkPoint, *, request: RequestKey | None
     ) -> Thread:
         return await self._database.write(
@@ -53,5 +52,5 @@ class SqlThreadStore:
     async def newest_places(self, tenant: str, thread_ids: Sequence[str]) -> dict[str, int]:
         return await self._database.read(lambda tx: thread_runs.newest_places(tx, tenant, thread_ids))
 
-    async def storage(self, tenant: str, thread_id: str) -> ThreadStorage:
+    async def storage_of(self, tenant: str, thread_id: str) -> ThreadStorage:
         return await self._database.read(lambda tx: storage.storage(tx, tenant, thread_id))

@@ -1,4 +1,4 @@
-"""`ports.DeletionStore` on SQLite and on PostgreSQL: one method for one operation of `sql/deletions.py`."""
+"""Deleting runs and threads."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from core_service.adapters.sql.transaction import Database
 from core_service.ports import Cleared, Remains, RequestKey
 
 
-class SqlDeletionStore:
+class DeletionRoom:
     """Implements `ports.DeletionStore`; the contract of each method stands there."""
 
-    def __init__(self, database: Database, *, request_lifetime: float) -> None:
-        self._database = database
-        self._lifetime = request_lifetime
+    _database: Database
+    _lifetime: float
 
     async def delete_run(self, tenant: str, run_id: str, *, request: RequestKey | None) -> None:
         await self._database.write(
@@ -27,5 +26,5 @@ class SqlDeletionStore:
     async def remains(self, *, limit: int) -> list[Remains]:
         return await self._database.read(lambda tx: deletions.remains(tx, limit=limit))
 
-    async def clear(self, what: Remains) -> Cleared:
+    async def clear_remains(self, what: Remains) -> Cleared:
         return await self._database.write(lambda tx: deletions.clear(tx, what))
