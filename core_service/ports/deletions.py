@@ -37,15 +37,16 @@ class DeletionStore(Protocol):
     async def delete_run(self, tenant: str, run_id: str, *, request: RequestKey | None) -> None:
         """Delete an ended run; the messages that it brought and said stay in its thread.
 
-        Refuses with RunNotFound, RunActive, IdempotencyMismatch.
+        Refuses with RunNotFound, RunActive (also while its unread messages are to become a run of their own),
+        IdempotencyMismatch.
         """
         ...
 
     async def delete_thread(self, tenant: str, thread_id: str, *, request: RequestKey | None) -> None:
         """Delete a thread that has no active run. As long as it has remains, nothing can be created under its id.
 
-        Refuses with ThreadNotFound, ThreadBusy (also for runs that wait for their turn or their time),
-        IdempotencyMismatch.
+        Refuses with ThreadNotFound, ThreadBusy (also for runs that wait for their turn or their time, or are to be made
+        of unread messages), IdempotencyMismatch.
         """
         ...
 

@@ -16,6 +16,7 @@ from core_service.adapters.sql.schema import (
     IS_ACTIVE,
     IS_RUN_DELETION,
     IS_THREAD_DELETION,
+    IS_TO_FOLLOW_UP,
     deletions,
     heads,
     inbox,
@@ -55,6 +56,14 @@ ACTIVE_RUN = (
     .order_by(runs.c.holds_thread.desc(), runs.c.queue_pos)
     .limit(literal_column("1"))
 )
+# Messages that nobody read become a run of their own: until then the run that they came to is not over.
+IS_FOLLOWED = select(inbox.c.run_id).where(inbox.c.run_id == text("run"), IS_TO_FOLLOW_UP).limit(literal_column("1"))
+FOLLOWED_RUN = (
+    select(runs.c.run_id)
+    .select_from(inbox.join(runs, runs.c.run_id == inbox.c.run_id))
+    .where(IS_TO_FOLLOW_UP, *_of_thread)
+    .limit(literal_column("1"))
+)
 DELETE_THREAD = delete(threads).where(*_is_thread)
 DELETE_RUNS = delete(runs).where(is_one_of(runs.c.run_id, "ids"))
 DELETE_HEADS = delete(heads).where(is_one_of(heads.c.run_id, "ids"))
@@ -75,7 +84,7 @@ ALL = (
     .limit(count("limit"))
 )
 
-SOME_RUNS = select(runs.c.run_id).where(*_of_thread).order_by(runs.c.run_id).limit(count("limit"))
+SOME_RUNS = select(runs.c.run_id).where(*_of_thread).order_by(runs.c.created, runs.c.run_id).limit(count("limit"))
 _SOME_POSITIONS = select(messages.c.pos).where(*_said_in_thread).order_by(messages.c.pos).limit(count("limit"))
 SOME_MESSAGES = delete(messages).where(*_said_in_thread, messages.c.pos.in_(_SOME_POSITIONS)).returning(messages.c.pos)
 _SOME_ROWS = (
@@ -101,7 +110,7 @@ def delete_run(
     if transaction.row(LOCK_HEAD, tenant=tenant, run=run_id) is None:
         raise RunNotFound(f"There is no run {run_id[:80]!r}.", run_id=run_id[:80])
     (state,) = transaction.one(STATE, run=run_id)
-    if state in ACTIVE:
+    if state in ACTIVE or transaction.row(IS_FOLLOWED, run=run_id) is not None:
         raise RunActive("The run has not ended. Cancel it first, or ask for that.", run_id=run_id)
     _delete_runs(transaction, tenant, [run_id])
 
@@ -114,7 +123,8 @@ def delete_thread(
         return
     if transaction.row(LOCK_THREAD, tenant=tenant, thread=thread_id) is None:
         raise ThreadNotFound(f"There is no thread {thread_id[:80]!r}.", thread_id=thread_id[:80])
-    active = transaction.row(ACTIVE_RUN, tenant=tenant, thread=thread_id)
+    where = {"tenant": tenant, "thread": thread_id}
+    active = transaction.row(ACTIVE_RUN, **where) or transaction.row(FOLLOWED_RUN, **where)
     if active is not None:
         raise ThreadBusy("The thread has an active run. Cancel it first, or ask for that.", run_id=active[0])
     transaction.do(DELETE_THREAD, tenant=tenant, thread=thread_id)

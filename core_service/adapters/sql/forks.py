@@ -14,12 +14,12 @@ from sqlalchemy import literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
 from core_service.adapters.sql import requests
-from core_service.adapters.sql.messages import COUNT_MORE, FIRST_OWN, PLACE_BITS
+from core_service.adapters.sql.messages import FIRST_OWN, PLACE, PLACE_BITS, count_more
 from core_service.adapters.sql.messages import INSERT as INSERT_MESSAGE
 from core_service.adapters.sql.rows import micros, thread_body
 from core_service.adapters.sql.schema import messages, threads
 from core_service.adapters.sql.statements import Value, all_given, count, flag, integer, text
-from core_service.adapters.sql.thread_state import PLACE, state_at
+from core_service.adapters.sql.thread_state import state_at
 from core_service.adapters.sql.threads import get_thread, refuse_while_deleted
 from core_service.adapters.sql.transaction import Transaction, check_text
 from core_service.domain.errors import MessageNotFound, RunNotFound, ThreadExists, ThreadNotFound
@@ -106,8 +106,7 @@ def _fork(transaction: Transaction, tenant: str, source_id: str, thread: Thread,
     copied = _copy(transaction, tenant, source_id, thread.id, before=cut.before)
     said = [(cut.before + number, cut.said_by, False, message) for number, message in enumerate(cut.said)]
     transaction.do_many(INSERT_MESSAGE, _rows(tenant, thread.id, said))
-    more = copied + len(said)
-    transaction.do_many(COUNT_MORE, [{"tenant_is": tenant, "thread_is": thread.id, "more": more}])
+    count_more(transaction, tenant, thread.id, copied + len(said))
 
 
 def _cut(transaction: Transaction, tenant: str, source_id: str, at: ForkPoint, *, state_json: str) -> _Cut:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, literal_column, select, update
 
 from core_service.adapters.sql import requests
+from core_service.adapters.sql.messages import PLACE
 from core_service.adapters.sql.schema import IS_HOLDER, IS_NEXT, runs, threads
 from core_service.adapters.sql.statements import given, integer, text
 from core_service.adapters.sql.threads import get_thread
@@ -32,7 +33,6 @@ SET = (
     .where(*_is_thread)
     .values(state=given(threads.c.state), state_version=threads.c.state_version + literal_column("1"))
 )
-PLACE = select(runs.c.tenant, runs.c.thread_id, runs.c.queue_pos).where(runs.c.run_id == text("run"))
 STATE = select(threads.c.state).where(*_is_thread)
 SET_OUT = (
     select(runs.c.state_before)
