@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from penstock.v1.message_pb2 import Message, Part, Role, TextPart
 from penstock.v1.run_pb2 import BusyPolicy, ClientTool, RunOptions, RunState
-from penstock.v1.run_service_pb2 import CreateRunRequest, DeleteRunRequest, SteerRunRequest, SubmitInputRequest
+from penstock.v1.run_service_pb2 import CreateRunRequest, SteerRunRequest, SubmitInputRequest
 from tests.core.refusals import refused
 from tests.core.running_core import RunningCore, create_request, texts, user_message
 from tests.core.scripted_worker import agent
@@ -195,9 +195,6 @@ async def test_what_the_contract_has_and_this_core_does_not_serve_is_said(core: 
     assert caught.value.code() == unserved
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await core.runs.SteerRun(SteerRunRequest())
-    assert caught.value.code() == unserved
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await core.runs.DeleteRun(DeleteRunRequest())
     assert caught.value.code() == unserved
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 
 from core_service.domain.errors import IdempotencyMismatch, QueueFull, RunHasEnded, RunNotFound
-from core_service.domain.runs import CANCELLED, SUCCEEDED
+from core_service.domain.runs import end_state
 from core_service.ports import InboxState, Noted, RequestKey, RunChange
 from penstock.v1.run_pb2 import EndReason, UnreadPolicy
 from tests.store.world import TENANT, World, message, output, texts
@@ -16,6 +16,8 @@ from tests.store.world import TENANT, World, message, output, texts
 RETURN = UnreadPolicy.UNREAD_POLICY_RETURN
 FOLLOW_UP = UnreadPolicy.UNREAD_POLICY_FOLLOW_UP
 UNSPECIFIED = UnreadPolicy.UNREAD_POLICY_UNSPECIFIED
+USER = EndReason.END_REASON_USER
+COMPLETED = EndReason.END_REASON_COMPLETED
 
 
 def key(name: str, body: bytes = b"body") -> RequestKey:
@@ -44,12 +46,12 @@ async def test_messages_wait_in_order_until_the_log_tells_of_them(world: World) 
 
 
 async def test_any_active_run_takes_messages_and_an_ended_one_none(world: World) -> None:
-    queued = await world.queued()
-    await world.steer(queued.id)
     waiting, _ = await world.asking("ok")
     await world.steer(waiting.id)
     ended = await world.running()
     await world.end(ended)
+    queued = await world.queued()
+    await world.steer(queued.id)
     with pytest.raises(RunHasEnded) as caught:
         await world.steer(ended.id)
     assert caught.value.metadata == {"run_id": ended.id}
@@ -98,20 +100,20 @@ async def test_concurrent_messages_all_find_a_place(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("of_message", "of_run", "cancelled", "fate"),
+    ("of_message", "of_run", "reason", "fate"),
     [
-        (UNSPECIFIED, UNSPECIFIED, False, InboxState.TO_FOLLOW_UP),
-        (UNSPECIFIED, RETURN, False, InboxState.RETURNED),
-        (FOLLOW_UP, RETURN, False, InboxState.TO_FOLLOW_UP),
-        (RETURN, FOLLOW_UP, False, InboxState.RETURNED),
-        (FOLLOW_UP, FOLLOW_UP, True, InboxState.RETURNED),
+        (UNSPECIFIED, UNSPECIFIED, COMPLETED, InboxState.TO_FOLLOW_UP),
+        (UNSPECIFIED, RETURN, COMPLETED, InboxState.RETURNED),
+        (FOLLOW_UP, RETURN, COMPLETED, InboxState.TO_FOLLOW_UP),
+        (RETURN, FOLLOW_UP, COMPLETED, InboxState.RETURNED),
+        (FOLLOW_UP, FOLLOW_UP, USER, InboxState.RETURNED),
     ],
 )
 async def test_an_end_decides_over_unread_messages(
     world: World,
     of_message: UnreadPolicy.ValueType,
     of_run: UnreadPolicy.ValueType,
-    cancelled: bool,
+    reason: EndReason.ValueType,
     fate: InboxState,
 ) -> None:
     new = world.new_run()
@@ -121,10 +123,8 @@ async def test_an_end_decides_over_unread_messages(
     await world.steer(run.id, "unread", policy=of_message)
     await world.append(output(run.id, count=2, noted=Noted(received=((1, 3), (2, 4)), read=((1, 1),))))
     await world.steer(run.id, "unseen", policy=of_message)
-    state, reason = (CANCELLED, EndReason.END_REASON_USER) if cancelled else (SUCCEEDED, EndReason.END_REASON_COMPLETED)
-    await world.append(
-        output(run.id, expected=4, change=RunChange(state=state, reason=reason, ended=b"", release=True))
-    )
+    change = RunChange(state=end_state(reason), reason=reason, ended=b"", release=True)
+    await world.append(output(run.id, expected=4, change=change))
     assert [state for _, _, state in await inbox(world, run.id)] == [InboxState.READ, fate, fate]
     assert await world.store.signalled([run.id]) == []
     follow_ups = await world.store.follow_ups(limit=10)

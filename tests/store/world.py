@@ -228,11 +228,11 @@ class World:
             TENANT, run_id, message(text), unread_policy=policy, max_unread=max_unread, request=request
         )
 
-    async def cancelled(self, head: Head, **change: bool) -> AppendOutcome:
+    async def cancelled(self, head: Head, *, rolled_back: bool = False) -> AppendOutcome:
         """End a run for the reason that was noted."""
         assert head.cancel_reason is not None
         ended = RunEnded(state=CANCELLED, reason=head.cancel_reason).SerializeToString()
-        end = RunChange(state=CANCELLED, reason=head.cancel_reason, ended=ended, release=True, **change)
+        end = RunChange(state=CANCELLED, reason=head.cancel_reason, ended=ended, release=True, rolled_back=rolled_back)
         (outcome,) = await self.append(output(head.run_id, fence=head.fence, expected=head.last_seq, change=end))
         return outcome
 
