@@ -136,8 +136,18 @@ def _add_services(server: grpc.aio.Server, engine: Engine) -> tuple[WorkerServic
     worker_servicer = WorkerServicer(engine.workers, engine.journal)
     servicers: dict[str, object] = {
         "AgentService": AgentServicer(engine.agents),
-        "ThreadService": ThreadServicer(engine.threads),
-        "RunService": RunServicer(engine.creates, engine.runs, engine.inputs, engine.hub, engine.logs),
+        "ThreadService": ThreadServicer(
+            engine.threads, engine.thread_states, engine.thread_forks, engine.thread_hub, engine.deletions
+        ),
+        "RunService": RunServicer(
+            engine.creates,
+            engine.runs,
+            engine.inputs,
+            engine.hub,
+            engine.logs,
+            engine.bulk_cancels,
+            engine.deletions,
+        ),
         "SystemService": SystemServicer(engine.status),
         "WorkerService": worker_servicer,
     }
@@ -195,6 +205,8 @@ async def _background(engine: Engine, bus: Bus, reaper: Reaper) -> AsyncIterator
         engine.attendance.run(),
         engine.follow_ups.run(),
         engine.offspring.run(),
+        engine.deletions.run(),
+        engine.thread_hub.run(),
         reaper.renew(),
         reaper.watch_health(),
         reaper.tick(),
@@ -227,6 +239,7 @@ async def _drain(
         async with asyncio.timeout(settings.drain_timeout):
             await engine.journal.empty()
     engine.hub.drain()
+    engine.thread_hub.drain()
     await server.stop(grace=1.0)
     try:
         await engine.store.remove_core(engine.core_id, grace=settings.lease)

@@ -21,12 +21,14 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from edge import caller
 from edge.errors import reason_of
+from edge.thread_watch import Enter, ThreadCall, ThreadWatch
 from edge.watch import Watch, WatchBatch
 from edge.watches import Watches, WatchLimits
 from penstock.grpc_options import CHANNEL_OPTIONS
 from penstock.v1.agent_service_pb2_grpc import AgentServiceStub
 from penstock.v1.run_service_pb2_grpc import RunServiceStub
 from penstock.v1.system_service_pb2_grpc import SystemServiceStub
+from penstock.v1.thread_service_pb2 import WatchThreadRequest
 from penstock.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 Request = TypeVar("Request", bound=Message)
@@ -55,6 +57,7 @@ class CoreClient:
     def __init__(self, address: str, *, calls: CallLimits | None = None, watches: WatchLimits | None = None) -> None:
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._calls = calls or CallLimits()
+        self._watch_limits = watches or WatchLimits()
         self._check_health = self._channel.unary_unary(
             HEALTH_METHOD,
             request_serializer=HealthCheckRequest.SerializeToString,
@@ -65,7 +68,7 @@ class CoreClient:
         self.threads = ThreadServiceStub(self._channel)
         self.runs = RunServiceStub(self._channel)
         self.system = SystemServiceStub(self._channel)
-        self.watches = Watches(lambda: self.runs.WatchMany(), watches or WatchLimits())
+        self.watches = Watches(lambda: self.runs.WatchMany(), self._watch_limits)
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._channel)
@@ -114,6 +117,15 @@ class CoreClient:
     def open_watch(self, run_id: str, *, after: int) -> Watch:
         """Return the same as an object, for those who must know what is ready and drop what waits."""
         return self.watches.open(run_id, after=after)
+
+    def open_thread_watch(self, thread_id: str, *, after: str, enter: Enter) -> ThreadWatch:
+        """Return a watch of a thread's runs behind a cursor. `enter` is told of each run before its events come."""
+        metadata = caller.current.get().metadata()
+
+        def dial(cursor: str) -> ThreadCall:
+            return self.threads.WatchThread(WatchThreadRequest(thread_id=thread_id, after=cursor), metadata=metadata)
+
+        return ThreadWatch(dial, thread_id, after=after, enter=enter, limits=self._watch_limits)
 
     async def is_serving(self) -> bool:
         """Ask the core's health service, once and briefly."""

@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from edge.watch import Watch
+from edge.watch import Batches
 
 log = structlog.get_logger(__name__)
 
@@ -31,11 +31,13 @@ class StreamClosing(Exception):
 
 
 class OpenStream:
-    """One response that streams a run."""
+    """One response that streams a run, or the runs of a thread."""
 
     __slots__ = ("_request", "_writer", "is_closing", "is_resumable", "is_writing", "last_write", "watch")
 
-    def __init__(self, request: web.Request, writer: AbstractStreamWriter, watch: Watch, *, is_resumable: bool) -> None:
+    def __init__(
+        self, request: web.Request, writer: AbstractStreamWriter, watch: Batches, *, is_resumable: bool
+    ) -> None:
         self.watch = watch
         self.is_resumable = is_resumable
         self.is_closing = False

@@ -8,7 +8,7 @@ again where the buffer ends once the client has taken most of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -34,6 +34,32 @@ class WatchBatch:
     """The history ends with this batch or ended before it: what follows is live."""
     ended: bool
     """The run has ended, and this batch holds its last event."""
+
+
+class Batches(AsyncIterable[WatchBatch], Protocol):
+    """What a stream relays to one client: events in order, of one run or of several. Use it in a `with`."""
+
+    @property
+    def name(self) -> str:
+        """The run or the thread, for the log."""
+        ...
+
+    async def ready(self) -> None:
+        """Return once the next batch can be had without waiting. Raises the refusal that ends the watch."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """End the watch with a refusal, once what waits was taken."""
+        ...
+
+    def drop(self) -> bool:
+        """Forget what waits, for a client that takes nothing: it is read again. False when nothing was held."""
+        ...
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class Source(Protocol):
@@ -95,6 +121,10 @@ class Watch(AsyncIterator[WatchBatch]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._source.stop(self)
+
+    @property
+    def name(self) -> str:
+        return self.run_id
 
     async def __anext__(self) -> WatchBatch:
         if not self._parts and not self._has_news and self._ended:

@@ -185,7 +185,7 @@ class Watches:
         for watch in list(self._served.values()):
             watch.patience_until = watch.patience_until or patience
             if watch.patience_until < now:
-                self._fail(watch, _core_away())
+                self._fail(watch, core_away())
         if self._served:
             self._asked.set()
 
@@ -236,5 +236,6 @@ def _start_of(watch: Watch) -> WatchAction:
     return WatchAction(start=WatchStart(watch_id=watch.watch_id, run_id=watch.run_id, after_seq=watch.tail))
 
 
-def _core_away() -> Refusal:
+def core_away() -> Refusal:
+    """Return the refusal of a watch that has waited for the core long enough."""
     return Refusal(503, "CORE_UNAVAILABLE", "The core cannot be reached now; try again.")

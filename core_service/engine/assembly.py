@@ -7,7 +7,9 @@ from importlib.metadata import version
 from core_service.config import CoreSettings
 from core_service.engine.agents import Agents
 from core_service.engine.attendance import Attendance
+from core_service.engine.bulk_cancels import BulkCancels
 from core_service.engine.creates import CreateLimits, Creates
+from core_service.engine.deletions import Deletions
 from core_service.engine.departures import Departures
 from core_service.engine.dispatch import Dispatch
 from core_service.engine.endings import Endings
@@ -28,11 +30,17 @@ from core_service.engine.settling import Settling
 from core_service.engine.signals import Signals
 from core_service.engine.sweeps import Sweeps
 from core_service.engine.tail import Tail
+from core_service.engine.thread_forks import ThreadForks
+from core_service.engine.thread_states import ThreadStates
+from core_service.engine.thread_watch import ThreadHub
 from core_service.engine.threads import Threads
 from core_service.engine.watch import WatchHub
 from core_service.engine.workers import Workers
 from core_service.ports import Bus, Clock, Ring, Store
 from penstock.v1.system_service_pb2 import GetStatusResponse, WorkerStatus
+
+DELETION_MARGIN = 5.0
+"""Seconds beyond the grace of a cancel for which a deletion waits for its runs to end."""
 
 
 class Engine:
@@ -117,7 +125,7 @@ class Engine:
         self.inputs = Inputs(
             store=store, clock=clock, journal=journal, ownership=ownership, settling=settling, runs=runs
         )
-        self.threads = Threads(store, clock)
+        self._serve_threads(patience=settings.cancel_grace + DELETION_MARGIN)
         self.promotions = Promotions(store, bus)
         self.folding = Folding(store, clock, ownership, metrics, delay=settings.fold_delay)
         self.sweeps = Sweeps(store=store, bus=bus, clock=clock, ownership=ownership, settling=settling)
@@ -126,12 +134,24 @@ class Engine:
         self.offspring = Offspring(store, settling)
         executions.on_ended += [self.promotions.ended, self.offspring.ended, self.follow_ups.ended]
         executions.on_queued = lambda owned: bus.ring([Ring("work", owned.run.agent_id)])
-        journal.on_published.append(hub.published)
+        journal.on_published += (hub.published, self.thread_hub.published, self.deletions.published)
         metrics.gauge("penstock_owned_runs", "Runs that this core owns", lambda: len(ownership))
         metrics.gauge("penstock_watches", "Open watches", lambda: len(hub))
         metrics.gauge("penstock_workers", "Connected workers", lambda: len(self.workers.sessions))
         metrics.gauge("penstock_tail_bytes", "Committed events kept in memory", lambda: tail.size)
         metrics.gauge("penstock_journal_runs", "Runs that wait for a commit", lambda: journal.backlog)
+
+    def _serve_threads(self, *, patience: float) -> None:
+        """Put together what serves threads, deletions and bulk cancels: it needs all the rest, and nothing needs it."""
+        store, clock, runs, hub = self.store, self.clock, self.runs, self.hub
+        self.bulk_cancels = BulkCancels(store, runs, clock)
+        self.threads = Threads(store, clock)
+        self.thread_states = ThreadStates(store)
+        self.thread_forks = ThreadForks(store, self.logs, clock)
+        self.thread_hub = thread_hub = ThreadHub(store, hub, clock)
+        self.deletions = Deletions(
+            store=store, clock=clock, runs=runs, hub=hub, thread_hub=thread_hub, tail=self.tail, patience=patience
+        )
 
     async def status(self) -> GetStatusResponse:
         """Return what SystemService.GetStatus tells."""

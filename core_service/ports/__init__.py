@@ -6,6 +6,8 @@ tenant. Every method that writes is one transaction: it happens whole or not at 
 """
 
 from core_service.domain.records import InboxRow, InboxState, Noted, QuestionRow, RunRecords, StepRow
+from core_service.ports.deletions import Cleared, Remains
+from core_service.ports.history import AtEnd, AtEvent, AtMessage, ForkPoint, RunInThread
 from core_service.ports.records import (
     Answer,
     Append,
@@ -29,10 +31,15 @@ __all__ = [
     "Answer",
     "Append",
     "AppendOutcome",
+    "AtEnd",
+    "AtEvent",
+    "AtMessage",
     "Bus",
+    "Cleared",
     "Clock",
     "Created",
     "FollowUp",
+    "ForkPoint",
     "Head",
     "InboxRow",
     "InboxState",
@@ -42,10 +49,12 @@ __all__ = [
     "Owned",
     "Page",
     "QuestionRow",
+    "Remains",
     "RequestKey",
     "Ring",
     "RunChange",
     "RunFilter",
+    "RunInThread",
     "RunRecords",
     "Segment",
     "StepRow",

@@ -23,8 +23,12 @@ from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,
     CancelRunResponse,
+    CancelRunsRequest,
+    CancelRunsResponse,
     CreateRunRequest,
     CreateRunResponse,
+    DeleteRunRequest,
+    DeleteRunResponse,
     GetRunRequest,
     GetRunResponse,
     ListEventsRequest,
@@ -44,7 +48,8 @@ from penstock.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceS
 from penstock.v1.system_service_pb2_grpc import add_SystemServiceServicer_to_server
 from penstock.v1.thread_service_pb2_grpc import add_ThreadServiceServicer_to_server
 from tests.edge.scripted_calls import Context, Refuse, ScriptedCalls, refuse
-from tests.edge.scripted_services import SAID, Agents, System, Threads
+from tests.edge.scripted_services import SAID, Agents, System
+from tests.edge.scripted_threads import Threads, ThreadScript
 
 __all__ = ["Context", "Log", "Refuse", "ScriptedCore"]
 
@@ -88,6 +93,7 @@ class ScriptedCore(ScriptedCalls):
     def __init__(self) -> None:
         super().__init__()
         self.logs: dict[str, Log] = {}
+        self.thread = ThreadScript()
         self.created: dict[str, tuple[bytes, str]] = {}
         self.starts: list[WatchStart] = []
         """Watches that were asked for, in order."""
@@ -111,7 +117,7 @@ class ScriptedCore(ScriptedCalls):
         add_HealthServicer_to_server(self.health, self._server)
         add_RunServiceServicer_to_server(Runs(self), self._server)
         add_AgentServiceServicer_to_server(Agents(self), self._server)
-        add_ThreadServiceServicer_to_server(Threads(self), self._server)
+        add_ThreadServiceServicer_to_server(Threads(self, self.thread), self._server)
         add_SystemServiceServicer_to_server(System(), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
@@ -205,6 +211,16 @@ class Runs(RunServiceServicer):
         log = await self._find(request.run_id, context)
         log.run.cancel_requested = not log.has_ended
         return CancelRunResponse(run=log.run)
+
+    async def CancelRuns(self, request: CancelRunsRequest, context: Context) -> CancelRunsResponse:
+        await self._core.note("CancelRuns", request, context)
+        return CancelRunsResponse(run_ids=[run_id for run_id, log in self._core.logs.items() if not log.has_ended])
+
+    async def DeleteRun(self, request: DeleteRunRequest, context: Context) -> DeleteRunResponse:
+        await self._core.note("DeleteRun", request, context)
+        await self._find(request.run_id, context)
+        del self._core.logs[request.run_id]
+        return DeleteRunResponse()
 
     async def ListEvents(self, request: ListEventsRequest, context: Context) -> ListEventsResponse:
         await self._core.note("ListEvents", request, context)

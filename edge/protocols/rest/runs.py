@@ -20,7 +20,9 @@ from edge.sse import stream_run
 from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,
+    CancelRunsRequest,
     CreateRunRequest,
+    DeleteRunRequest,
     GetRunRequest,
     ListEventsRequest,
     ListRunsRequest,
@@ -41,7 +43,9 @@ def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
     return [
         web.post("/v1/runs", runs.create),
         web.get("/v1/runs", runs.list),
+        web.post("/v1/runs/cancel", runs.cancel_many),
         web.get("/v1/runs/{run_id}", runs.get),
+        web.delete("/v1/runs/{run_id}", runs.delete),
         web.post("/v1/runs/{run_id}/cancel", runs.cancel),
         web.get("/v1/runs/{run_id}/events", runs.events),
     ]
@@ -93,6 +97,26 @@ class Runs:
             fill(cancel, take(await shapes.members(request, self._settings), "reason"), "")
         run = (await self._core.call(self._core.runs.CancelRun, cancel)).run
         return shapes.json(flat(run), status=200 if run.state in ENDED else 202)
+
+    async def cancel_many(self, request: web.Request) -> web.Response:
+        query.only(request)
+        names = ("thread_id", "agent_id", "states", "created_before", "metadata", "all", "reason")
+        cancel = CancelRunsRequest(request_id=query.idempotency_key(request))
+        fill(cancel, take(await shapes.members(request, self._settings), *names), "")
+        answer = await self._core.call(self._core.runs.CancelRuns, cancel)
+        asked = {"run_ids": list(answer.run_ids), "more": answer.more}
+        return shapes.json(asked, status=202 if asked["run_ids"] else 200)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        query.only(request, "cancel")
+        delete = DeleteRunRequest(
+            request_id=query.idempotency_key(request),
+            run_id=request.match_info["run_id"],
+            cancel=query.flag(request, "cancel"),
+        )
+        timeout = shapes.DELETE_SECONDS if delete.cancel else None
+        await self._core.call(self._core.runs.DeleteRun, delete, timeout=timeout)
+        return web.Response(status=204)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         query.only(request, "after", "page_size")
