@@ -185,7 +185,6 @@ async def test_what_the_contract_has_and_this_core_does_not_serve_is_said(core: 
     unserved = grpc.StatusCode.UNIMPLEMENTED
     for options in (
         RunOptions(run_timeout=Duration(seconds=1)),
-        RunOptions(busy_policy=BusyPolicy.BUSY_POLICY_INTERRUPT),
         RunOptions(webhook_url="http://example.com"),
     ):
         with refused(unserved, "NOT_SERVED"):
