@@ -29,6 +29,7 @@ from core_service.engine.reaper import Reaper
 from core_service.ports import Bus, Clock, Store
 from core_service.rpc.agents import AgentServicer
 from core_service.rpc.runs import RunServicer
+from core_service.rpc.schedules import ScheduleServicer
 from core_service.rpc.services import add_service
 from core_service.rpc.system import SystemServicer
 from core_service.rpc.threads import ThreadServicer
@@ -37,6 +38,7 @@ from penstock.grpc_options import SERVER_OPTIONS
 from penstock.v1 import (
     agent_service_pb2,
     run_service_pb2,
+    schedule_service_pb2,
     system_service_pb2,
     thread_service_pb2,
     worker_service_pb2,
@@ -48,6 +50,7 @@ SERVICES = {
     "AgentService": agent_service_pb2.DESCRIPTOR,
     "ThreadService": thread_service_pb2.DESCRIPTOR,
     "RunService": run_service_pb2.DESCRIPTOR,
+    "ScheduleService": schedule_service_pb2.DESCRIPTOR,
     "SystemService": system_service_pb2.DESCRIPTOR,
     "WorkerService": worker_service_pb2.DESCRIPTOR,
 }
@@ -138,6 +141,7 @@ def _add_services(server: grpc.aio.Server, engine: Engine) -> tuple[WorkerServic
         "AgentService": AgentServicer(engine.agents),
         "ThreadService": ThreadServicer(engine.threads),
         "RunService": RunServicer(engine.creates, engine.runs, engine.hub, engine.logs),
+        "ScheduleService": ScheduleServicer(engine.schedules),
         "SystemService": SystemServicer(engine.status),
         "WorkerService": worker_servicer,
     }
@@ -191,6 +195,7 @@ async def _background(engine: Engine, bus: Bus, reaper: Reaper) -> AsyncIterator
         engine.dispatch.run(),
         engine.promotions.run(),
         engine.folding.run(),
+        engine.schedules.run(),
         reaper.renew(),
         reaper.watch_health(),
         reaper.tick(),

@@ -29,6 +29,7 @@ from core_service.adapters.sql import (
 )
 from core_service.adapters.sql.file_lock import exclusive
 from core_service.adapters.sql.migrate import migrate_postgres, migrate_sqlite
+from core_service.adapters.sql.schedules import SqlSchedules
 from core_service.adapters.sql.sqlite import Sqlite
 from core_service.adapters.sql.transaction import Database, Transaction
 from core_service.domain.errors import Refusal
@@ -75,6 +76,7 @@ class SqlStore:
         self._write_log = write_log
         self._lifetime = request_lifetime
         self._claims = count(1)
+        self.schedules = SqlSchedules(database, request_lifetime=request_lifetime)
 
     # ── the log ────────────────────────────────────────────────────────────────────────────────────────────
 

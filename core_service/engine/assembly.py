@@ -16,6 +16,7 @@ from core_service.engine.metrics import Metrics
 from core_service.engine.owned import Ownership
 from core_service.engine.reaper import Promotions
 from core_service.engine.runs import Runs
+from core_service.engine.schedules import Schedules
 from core_service.engine.settling import Settling
 from core_service.engine.tail import Tail
 from core_service.engine.threads import Threads
@@ -80,6 +81,9 @@ class Engine:
         self.creates.patient_until = clock.monotonic() + settings.lease
         self.runs = Runs(store=store, hub=hub, logs=logs, settling=settling)
         self.threads = Threads(store, clock)
+        self.schedules = Schedules(
+            store=store.schedules, clock=clock, agents=agents, creates=self.creates, metrics=metrics
+        )
         self.promotions = Promotions(store, bus)
         self.folding = Folding(store, clock, ownership, metrics, delay=settings.fold_delay)
         executions.on_thread_free = self.promotions.add

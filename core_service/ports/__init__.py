@@ -27,6 +27,7 @@ from core_service.ports.records import (
     Segment,
     StepRow,
 )
+from core_service.ports.schedules import DueSchedule, ScheduleStore
 from core_service.ports.store import Store
 from core_service.ports.world import Bus, Clock, Ring
 
@@ -37,6 +38,7 @@ __all__ = [
     "Bus",
     "Clock",
     "Created",
+    "DueSchedule",
     "FollowUp",
     "Head",
     "InboxRow",
@@ -52,6 +54,7 @@ __all__ = [
     "RunChange",
     "RunFilter",
     "RunRecords",
+    "ScheduleStore",
     "Segment",
     "StepRow",
     "Store",

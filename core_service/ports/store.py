@@ -21,6 +21,7 @@ from core_service.ports.records import (
     RunRecords,
     Segment,
 )
+from core_service.ports.schedules import ScheduleStore
 from penstock.v1.agent_pb2 import Agent
 from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import EndReason, Input, Run, UnreadPolicy
@@ -32,6 +33,7 @@ class Store(Protocol):
 
     name: str
     """`sqlite` or `postgresql`."""
+    schedules: ScheduleStore
 
     # ── the log ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

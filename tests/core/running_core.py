@@ -29,6 +29,7 @@ from penstock.v1.run_service_pb2 import (
     WatchRunRequest,
 )
 from penstock.v1.run_service_pb2_grpc import RunServiceStub
+from penstock.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from penstock.v1.system_service_pb2 import GetStatusRequest, GetStatusResponse
 from penstock.v1.system_service_pb2_grpc import SystemServiceStub
 from penstock.v1.thread_service_pb2_grpc import ThreadServiceStub
@@ -43,6 +44,7 @@ from tests.core.watches import ManyWatches, Watch
 if TYPE_CHECKING:  # the stubs for grpc.aio have types of their own, and no code
     from penstock.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
     from penstock.v1.run_service_pb2_grpc import RunServiceAsyncStub
+    from penstock.v1.schedule_service_pb2_grpc import ScheduleServiceAsyncStub
     from penstock.v1.system_service_pb2_grpc import SystemServiceAsyncStub
     from penstock.v1.thread_service_pb2_grpc import ThreadServiceAsyncStub
 
@@ -59,6 +61,7 @@ class RunningCore:
     threads: ThreadServiceAsyncStub
     agents: AgentServiceAsyncStub
     system: SystemServiceAsyncStub
+    schedules: ScheduleServiceAsyncStub
 
     def __init__(self, place: Place, *, clock: Clock | None = None, **settings: object) -> None:
         self.place = place
@@ -94,6 +97,7 @@ class RunningCore:
         self.threads = ThreadServiceStub(self.channel)
         self.agents = AgentServiceStub(self.channel)
         self.system = SystemServiceStub(self.channel)
+        self.schedules = ScheduleServiceStub(self.channel)
 
     async def stop(self) -> None:
         """Drain."""

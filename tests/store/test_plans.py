@@ -11,11 +11,22 @@ import pytest
 from sqlalchemy import Delete, Select, Update
 from sqlalchemy.dialects.sqlite.pysqlite import dialect
 
-from core_service.adapters.sql import agents, create, dispatch, log, messages, ownership, requests, runs, threads
+from core_service.adapters.sql import (
+    agents,
+    create,
+    dispatch,
+    log,
+    messages,
+    ownership,
+    requests,
+    runs,
+    schedules,
+    threads,
+)
 from core_service.adapters.sql.migrate import migrate_sqlite
 from core_service.adapters.sql.statements import Statement, Statements
 
-MODULES = (agents, create, dispatch, log, messages, ownership, requests, runs, threads)
+MODULES = (agents, create, dispatch, log, messages, ownership, requests, runs, schedules, threads)
 
 BOUNDED = {"runs_holder", "runs_waiting_turn", "runs_to_claim", "runs_to_claim_by_age"}
 """Partial indexes: they have active runs only, and may be read from end to end."""
