@@ -8,30 +8,72 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from sqlalchemy import Delete, Select, Update
+from sqlalchemy import CompoundSelect, Delete, Select, Update
 from sqlalchemy.dialects.sqlite.pysqlite import dialect
 
 from core_service.adapters.sql import (
     agents,
-    create,
+    changes,
+    delays,
     dispatch,
+    endings,
+    families,
+    folding,
+    inbox,
     log,
     messages,
+    notes,
     ownership,
+    places,
+    questions,
     requests,
     runs,
     schedules,
+    signals,
+    superseding,
     threads,
+    watching,
 )
 from core_service.adapters.sql.migrate import migrate_sqlite
 from core_service.adapters.sql.statements import Statement, Statements
 
-MODULES = (agents, create, dispatch, log, messages, ownership, requests, runs, schedules, threads)
+MODULES = (
+    agents,
+    changes,
+    delays,
+    dispatch,
+    endings,
+    families,
+    folding,
+    inbox,
+    log,
+    messages,
+    notes,
+    ownership,
+    places,
+    questions,
+    requests,
+    runs,
+    schedules,
+    signals,
+    superseding,
+    threads,
+    watching,
+)
 
-BOUNDED = {"runs_holder", "runs_waiting_turn", "runs_to_claim", "runs_to_claim_by_age"}
-"""Partial indexes: they have active runs only, and may be read from end to end."""
+BOUNDED = {
+    "runs_holder",
+    "runs_waiting_turn",
+    "runs_to_claim",
+    "runs_to_claim_by_age",
+    "runs_of_parent",
+    "runs_to_cancel",
+    "inputs_unseen",
+    "inbox_to_follow_up",
+}
+"""Partial indexes: they have only what is active or waits for somebody, and may be read from end to end."""
 
-POSTGRES_ONLY = {"log.LOCK_THREADS"}
+POSTGRES_ONLY = {"changes.LOCK_THREADS"}
 FEW_ROWS = {"cores", "json_each", "CONSTANT"}
 
 
@@ -41,12 +83,34 @@ def statements(module: ModuleType) -> dict[str, Statement]:
     return {
         name: value
         for name, value in found.items()
-        if isinstance(value, Select | Update | Delete) and name not in POSTGRES_ONLY
+        if isinstance(value, Select | CompoundSelect | Update | Delete) and name not in POSTGRES_ONLY
     }
 
 
 ALL = {name: one for module in MODULES for name, one in statements(module).items()}
 ALL |= {f"runs.PAGES{key}": page for key, page in runs.PAGES.items()}
+ALL |= {f"questions.PAGES{key}": page for key, page in questions.PAGES.items()}
+ALL |= {f"runs.labelled_page({number})": runs.labelled_page(number) for number in (1, 3)}
+
+USED = {
+    "dispatch.OVERDUE": {"runs_overdue", "runs_to_cancel"},
+    "delays.DUE": {"runs_delayed"},
+    "endings.UNSETTLED": {"inputs_of_run", "sqlite_autoindex_inbox_1"},
+    "families.CHILDREN": {"runs_of_parent"},
+    "inbox.TO_FOLLOW": {"inbox_to_follow_up"},
+    "places.SITUATION": {"runs_holder", "runs_waiting_turn", "runs_delayed_of_thread"},
+    "questions.OVERDUE": {"inputs_to_expire"},
+    "questions.PAGES(True, '')": {"inputs_open"},
+    "questions.PAGES(None, '')": {"inputs_by_time"},
+    "questions.PAGES(None, 'thread')": {"runs_of_thread", "inputs_of_run"},
+    "schedules.DUE": {"schedules_due"},
+    "schedules.PAGE": {"schedules_by_time"},
+    "signals.NOBODYS": {"inputs_unseen", "runs_to_cancel"},
+    "superseding.ACTIVE": {"runs_holder", "runs_waiting_turn"},
+    "watching.UNWATCHED": {"runs_to_be_watched"},
+    "runs.labelled_page(3)": {"sqlite_autoindex_run_labels_1"},
+}
+"""Indexes that were made for a statement."""
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +122,33 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
     return connection
 
 
+def plan_of(migrated: sqlite3.Connection, name: str) -> list[str]:
+    sql, constants = Statements(dialect(paramstyle="named")).text(ALL[name])
+    lists = {"ids": "[]", "runs": "[]"}
+    parameters = {parameter: constants.get(parameter, 0) for parameter in re.findall(r":(\w+)", sql)}
+    return [row[3] for row in migrated.execute(f"EXPLAIN QUERY PLAN {sql}", parameters | lists)]
+
+
+@pytest.mark.parametrize("name", USED)
+def test_statements_use_the_indexes_that_were_made_for_them(migrated: sqlite3.Connection, name: str) -> None:
+    plan = plan_of(migrated, name)
+    used = set(re.findall(r"USING (?:COVERING )?INDEX (\w+)", "\n".join(plan)))
+    assert USED[name] <= used, plan
+
+
+@pytest.mark.parametrize("name", ["questions.PAGES(True, '')", "questions.PAGES(None, '')", "runs.labelled_page(3)"])
+def test_pages_come_in_the_order_of_their_index(migrated: sqlite3.Connection, name: str) -> None:
+    plan = plan_of(migrated, name)
+    assert not [step for step in plan if "TEMP B-TREE" in step], plan
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_no_statement_scans_a_table_that_grows(migrated: sqlite3.Connection, name: str) -> None:
-    sql, constants = Statements(dialect(paramstyle="named")).text(ALL[name])
-    parameters = {parameter: constants.get(parameter, 0) for parameter in re.findall(r":(\w+)", sql)}
-    plan = [row[3] for row in migrated.execute(f"EXPLAIN QUERY PLAN {sql}", parameters | {"ids": "[]"})]
+    plan = plan_of(migrated, name)
     for step in plan:
         match = re.match(r"SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?", step)
         assert match is None or match[1] in FEW_ROWS or match[2] in BOUNDED, plan
 
 
 def test_the_plans_of_all_areas_are_looked_at() -> None:
-    assert len(ALL) > 30
+    assert len(ALL) > 90

@@ -2,148 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import assert_never
+from dataclasses import replace
 
-from sqlalchemy import and_, exists, false, func, insert, literal_column, select
-from sqlalchemy.dialects.postgresql import insert as upsert
-
-from core_service.adapters.sql import messages, requests
-from core_service.adapters.sql.log import INSERT_SEGMENT, RAW, agent_version
-from core_service.adapters.sql.rows import micros, thread_body
+from core_service.adapters.sql import families, inbox, log, messages, requests
+from core_service.adapters.sql.arrivals import Place, insert_run
+from core_service.adapters.sql.places import Locked, Situation, decided, lock_thread, refuse_full
 from core_service.adapters.sql.runs import get_run
-from core_service.adapters.sql.schema import (
-    IS_HOLDER,
-    IS_QUEUED_HEAD,
-    IS_WAITING_TURN,
-    heads,
-    runs,
-    threads,
-)
-from core_service.adapters.sql.statements import all_given, count, flag, integer, now, text
-from core_service.adapters.sql.transaction import Transaction, check_text
-from core_service.domain.errors import NotServed, QueueFull, RunNotFound, ThreadBusy, ThreadWaiting
-from core_service.domain.runs import QUEUED, RUNNING
-from core_service.domain.threads import Turn, decide
+from core_service.adapters.sql.superseding import supersede
+from core_service.adapters.sql.transaction import Transaction
+from core_service.domain.errors import RunNotFound
+from core_service.domain.runs import RUNNING
+from core_service.domain.threads import Turn
 from core_service.ports import Created, NewRun
 from penstock.v1.message_pb2 import Message
-from penstock.v1.run_pb2 import BusyPolicy, Run
-from penstock.v1.thread_pb2 import Thread
-
-_thread = threads.c
-_in_tenant = runs.c.tenant == text("tenant")
-_in_thread = and_(_in_tenant, runs.c.thread_id == text("thread"))
-
-# Makes the thread when there is none; locks it; gives the run its place: all in one.
-LOCK_THREAD = (
-    upsert(threads)
-    .values(
-        all_given(_thread.tenant, _thread.thread_id, _thread.body, _thread.created)
-        | {
-            "queue_seq": literal_column("1"),
-            "message_count": integer("messages"),
-            "state": literal_column("''"),
-            "state_version": literal_column("0"),
-            "updated": integer("created"),
-        }
-    )
-    .on_conflict_do_update(
-        index_elements=[_thread.tenant, _thread.thread_id],
-        set_={
-            "queue_seq": _thread.queue_seq + literal_column("1"),
-            "message_count": _thread.message_count + integer("messages"),
-            "updated": integer("created"),
-        },
-    )
-    .returning(_thread.queue_seq, _thread.state, _thread.state_version)
-)
-
-_first_waiting = (
-    select(runs.c.run_id).where(_in_thread, IS_WAITING_TURN).order_by(runs.c.queue_pos).limit(literal_column("1"))
-)
-# A head that waits for its time does not keep others from starting: it is not overtaken.
-_nobody_queued = ~exists().where(
-    _in_tenant,
-    runs.c.agent_id == text("agent"),
-    IS_QUEUED_HEAD,
-    runs.c.available_time <= now(),
-    runs.c.cancel_reason.is_(None),
-)
-SITUATION = select(
-    select(runs.c.run_id).where(_in_thread, IS_HOLDER).scalar_subquery().label("holder"),
-    select(runs.c.state).where(_in_thread, IS_HOLDER).scalar_subquery().label("holder_state"),
-    select(func.count()).where(_in_thread, IS_WAITING_TURN).scalar_subquery().label("waiting"),
-    _first_waiting.scalar_subquery().label("first_waiting"),
-    and_(flag("ready"), integer("available") <= now(), _nobody_queued).label("may_start"),
-)
-
-# Whether the n-th head is there; counts no further than the limit.
-NTH_HEAD = (
-    select(runs.c.run_id)
-    .where(_in_tenant, runs.c.agent_id == text("agent"), IS_QUEUED_HEAD)
-    .limit(literal_column("1"))
-    .offset(count("behind"))
-)
-
-_ZERO = ("reason", "leg", "failures", "lost_workers")
-_LATER = {
-    "parent_run_id",
-    "depth",
-    "delayed",
-    "run_left",
-    "deadline",
-    "disconnect_grace",
-    "watched_until",
-    "state_before",
-    "state_before_version",
-    "expired",
-}
-_NOT_GIVEN = {*_ZERO, "cancel_reason", "cancel_time", "ended", "end_body", "folded", *_LATER}
-INSERT_RUN = insert(runs).values(
-    all_given(*(column for column in runs.c if column.name not in _NOT_GIVEN))
-    | {name: literal_column("0") for name in _ZERO}
-    | {"folded": false()}
-)
-INSERT_HEAD = insert(heads).values(
-    all_given(heads.c.run_id, heads.c.tenant, heads.c.last_seq, heads.c.owner, heads.c.session)
-    | {"fence": literal_column("1"), "acked": literal_column("0"), "oldest_seq": literal_column("1")}
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a new run comes to stand."""
-
-    queue_pos: int
-    state_json: str
-    state_version: int
-    holds_thread: bool
-    starts: bool
+from penstock.v1.run_pb2 import Run
 
 
 def create_run(transaction: Transaction, new: NewRun, *, lifetime: float) -> Created:
     """Carry out `Store.create_run`. `lifetime` is that of the request id, in seconds."""
-    check_text("thread_id", new.run.thread_id)
     known = requests.claim(transaction, new.tenant, new.request, new.run.id, lifetime=lifetime)
     if known is not None:
         return _repeated(transaction, new.tenant, known)
-    place = _take_place(transaction, new)
-    version = agent_version(new.started) if place.starts and new.started is not None else ""
-    _insert(transaction, new, place, version)
-    run = _as_created(new, place, version)
+    described = families.described(transaction, new)
+    locked = lock_thread(transaction, new)
+    turn, situation = decided(transaction, new)
+    if new.follow_up_of:
+        inbox.follow_up(transaction, new.tenant, new.follow_up_of)
+    if turn is Turn.STEER and situation.holder is not None:
+        return _steered(transaction, new, situation.holder)
+    superseded = supersede(transaction, new, turn)
+    place = _place(new, locked, turn, situation)
     if not place.starts:
-        return Created(run, repeated=False, started=False)
-    earlier: list[Message] = []
-    if place.queue_pos > 1:
-        earlier = messages.history(transaction, new.tenant, new.run.thread_id, place.queue_pos)
-    return Created(
-        run,
-        repeated=False,
-        started=True,
-        history=tuple(earlier),
-        state_json=place.state_json,
-        state_version=place.state_version,
-    )
+        refuse_full(transaction, new, turn, situation)
+    version = log.agent_version(new.started) if place.starts and new.started is not None else ""
+    insert_run(transaction, new, described, place, version)
+    created = Created(_as_created(described, place, version), repeated=False, started=False, superseded=superseded)
+    return _started(transaction, new, created, place) if place.starts else created
 
 
 def _repeated(transaction: Transaction, tenant: str, run_id: str) -> Created:
@@ -153,105 +47,58 @@ def _repeated(transaction: Transaction, tenant: str, run_id: str) -> Created:
     return Created(run, repeated=True, started=False)
 
 
-def _take_place(transaction: Transaction, new: NewRun) -> _Place:
-    """Lock the thread and find the run's place in it. Refuses when there is none."""
-    run = new.run
-    created = micros(run.create_time)
-    thread = Thread(id=run.thread_id, create_time=run.create_time)
-    queue_pos, state_json, state_version = transaction.one(
-        LOCK_THREAD,
-        tenant=new.tenant,
-        thread_id=run.thread_id,
-        body=thread_body(thread),
-        created=created,
-        messages=len(new.input),
-    )
-    holder, holder_state, waiting, first_waiting, may_start = transaction.one(
-        SITUATION,
-        tenant=new.tenant,
-        thread=run.thread_id,
-        agent=run.agent_id,
-        available=new.available_time,
-        ready=new.started is not None and new.session is not None,
-    )
-    turn = decide(new.policy, holder_state, waiting=waiting)
-    _refuse(turn, new, active=holder or first_waiting or "")
+def _steered(transaction: Transaction, new: NewRun, holder: str) -> Created:
+    """Hand the messages to the holder, whose head is locked. They are counted when it writes them into its log."""
+    messages.count_more(transaction, new.tenant, new.run.thread_id, -len(new.input))
+    requests.point(transaction, new.tenant, new.request, holder)
+    received = [_addressed(message, holder) for message in new.input]
+    inbox.put(transaction, new.tenant, holder, received, unread_policy=new.unread_policy)
+    run, head = get_run(transaction, new.tenant, holder), log.head(transaction, holder)
+    if run is None or head is None:
+        raise RunNotFound("The thread's run is not there any more.", run_id=holder)
+    return Created(run, repeated=False, started=False, steered=head)
+
+
+def _addressed(message: Message, run_id: str) -> Message:
+    """Return a message that belongs to another run than the one it was made for."""
+    addressed = Message()
+    addressed.CopyFrom(message)
+    addressed.run_id = run_id
+    return addressed
+
+
+def _place(new: NewRun, locked: Locked, turn: Turn, situation: Situation) -> Place:
     is_head = turn is Turn.HEAD
-    starts = is_head and bool(may_start)
-    if not starts:
-        _refuse_full(transaction, new, waiting=0 if is_head else waiting)
-    return _Place(queue_pos, state_json, state_version, is_head, starts)
-
-
-def _refuse(turn: Turn, new: NewRun, *, active: str) -> None:
-    match turn:
-        case Turn.BUSY:
-            raise ThreadBusy(
-                "The thread has an active run, and the policy is to refuse. Wait for it, cancel it, or enqueue.",
-                run_id=active,
-            )
-        case Turn.UNANSWERED:
-            raise ThreadWaiting("The thread's run waits for an answer. Answer it first.", run_id=active)
-        case Turn.NOT_SERVED:
-            policy = BusyPolicy.Name(new.policy)
-            raise NotServed(f"{policy} is not served yet. Use REJECT or ENQUEUE.", field="options.busy_policy")
-        case Turn.HEAD | Turn.BEHIND:
-            return
-        case _:
-            assert_never(turn)
-
-
-def _refuse_full(transaction: Transaction, new: NewRun, *, waiting: int) -> None:
-    if waiting >= new.max_queued_per_thread:
-        raise QueueFull(f"{waiting} runs of this thread wait already. Try again later.", limit=str(waiting))
-    limit = new.max_queued_per_agent
-    if transaction.row(NTH_HEAD, tenant=new.tenant, agent=new.run.agent_id, behind=limit - 1) is not None:
-        raise QueueFull(f"{limit} runs of this agent wait already. Try again later.", limit=str(limit))
-
-
-def _insert(transaction: Transaction, new: NewRun, place: _Place, version: str) -> None:
-    run, starts = new.run, place.starts
-    created = micros(run.create_time)
-    data = new.queued + new.started if starts and new.started is not None else new.queued
-    last_seq = 2 if starts else 1
-    transaction.do(
-        INSERT_HEAD,
-        run_id=run.id,
-        tenant=new.tenant,
-        last_seq=last_seq,
-        owner=new.owner if starts else None,
-        session=new.session if starts else None,
+    starts = is_head and bool(situation.may_start)
+    return Place(
+        queue_pos=locked.queue_pos,
+        state_json=locked.state_json,
+        state_version=locked.state_version,
+        holds_thread=is_head,
+        starts=starts,
+        deadline=situation.now + new.run_left if starts and new.run_left is not None else None,
     )
-    transaction.do(
-        INSERT_RUN,
-        run_id=run.id,
-        tenant=new.tenant,
-        thread_id=run.thread_id,
-        agent_id=run.agent_id,
-        agent_version=version,
-        body=run.SerializeToString(),
-        state=RUNNING if starts else QUEUED,
-        holds_thread=place.holds_thread,
-        queue_pos=place.queue_pos,
-        priority=run.options.priority,
-        available_time=new.available_time,
-        start_by=new.start_by,
-        attempt=1 if starts else 0,
-        max_attempts=new.max_attempts,
-        created=created,
-        started=created if starts else None,
-    )
-    transaction.do(
-        INSERT_SEGMENT, tenant=new.tenant, run_id=run.id, first_seq=1, last_seq=last_seq, codec=RAW, data=data
-    )
-    messages.insert_input(transaction, new.tenant, run.thread_id, run.id, place.queue_pos, new.input)
 
 
-def _as_created(new: NewRun, place: _Place, version: str) -> Run:
+def _as_created(described: Run, place: Place, version: str) -> Run:
     run = Run()
-    run.CopyFrom(new.run)
+    run.CopyFrom(described)
     run.last_seq = 2 if place.starts else 1
     if place.starts:
         run.state, run.attempt, run.agent_version = RUNNING, 1, version
-        run.start_time.CopyFrom(new.run.create_time)
+        run.start_time.CopyFrom(described.create_time)
     return run
+
+
+def _started(transaction: Transaction, new: NewRun, created: Created, place: Place) -> Created:
+    earlier: list[Message] = []
+    if place.queue_pos > 1:
+        earlier = messages.history(transaction, new.tenant, new.run.thread_id, place.queue_pos)
+    return replace(
+        created,
+        started=True,
+        deadline=place.deadline,
+        history=tuple(earlier),
+        state_json=place.state_json,
+        state_version=place.state_version,
+    )

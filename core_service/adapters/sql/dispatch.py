@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import func, literal_column, null, or_, select, update
+from sqlalchemy import and_, case, func, literal_column, null, select, union_all, update
 
 from core_service.adapters.sql.log import INSERT_SEGMENT, RAW, agent_version
 from core_service.adapters.sql.messages import with_messages
 from core_service.adapters.sql.rows import OWNED, select_heads, select_owned, to_head
-from core_service.adapters.sql.schema import IS_QUEUED_HEAD, heads, runs
+from core_service.adapters.sql.schema import IS_QUEUED_HEAD, IS_TO_CANCEL, heads, runs, state_is, threads
 from core_service.adapters.sql.statements import count, given, now, text
 from core_service.adapters.sql.transaction import Row, Transaction
-from core_service.domain.runs import RUNNING
+from core_service.domain.runs import QUEUED, RUNNING
 from core_service.ports import Head, Owned
 
 _of_agent = runs.c.agent_id == text("agent")
@@ -32,6 +32,10 @@ _claimable = (
 BY_PRIORITY = _claimable.order_by(runs.c.priority.desc(), runs.c.created, runs.c.run_id)
 BY_AGE = _claimable.order_by(runs.c.created, runs.c.run_id)
 
+_its_thread = and_(threads.c.tenant == runs.c.tenant, threads.c.thread_id == runs.c.thread_id)
+_thread_state = select(threads.c.state).where(_its_thread).scalar_subquery()
+_thread_version = select(threads.c.state_version).where(_its_thread).scalar_subquery()
+_is_first = runs.c.attempt == literal_column("0")
 RUN_STARTS = (
     update(runs)
     .where(runs.c.run_id == text("run"))
@@ -40,6 +44,10 @@ RUN_STARTS = (
         attempt=given(runs.c.attempt),
         agent_version=given(runs.c.agent_version),
         started=func.coalesce(runs.c.started, now()),
+        state_before=case((_is_first, _thread_state), else_=runs.c.state_before),
+        state_before_version=case((_is_first, _thread_version), else_=runs.c.state_before_version),
+        deadline=now() + runs.c.run_left,
+        run_left=null(),
     )
 )
 HEAD_STARTS = (
@@ -62,10 +70,14 @@ NEXT_TENANT = (
     .order_by(runs.c.tenant)
     .limit(literal_column("1"))
 )
+_overdue = union_all(
+    select(runs.c.run_id).where(IS_QUEUED_HEAD, runs.c.start_by <= now()),
+    select(runs.c.run_id).where(IS_TO_CANCEL, state_is(QUEUED)),
+)
 OVERDUE = (
     select_heads()
-    .where(IS_QUEUED_HEAD, or_(runs.c.start_by <= now(), runs.c.cancel_reason.is_not(None)))
-    .order_by(runs.c.start_by)
+    .where(runs.c.run_id.in_(_overdue))
+    .order_by(func.coalesce(runs.c.cancel_time, runs.c.start_by))
     .limit(count("limit"))
 )
 QUEUED_COUNT = select(func.count()).where(IS_QUEUED_HEAD)

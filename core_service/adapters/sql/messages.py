@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import and_, func, insert, literal_column, select, update
+from sqlalchemy import and_, false, func, insert, literal_column, select, true, update
 
 from core_service.adapters.sql.rows import to_owned
 from core_service.adapters.sql.schema import messages, runs, threads
@@ -74,6 +74,19 @@ NEXT_OWN = (
     .where(is_one_of(runs.c.run_id, "ids"))
     .group_by(runs.c.run_id, runs.c.tenant, runs.c.thread_id, runs.c.queue_pos)
 )
+HIDE = (
+    update(messages)
+    .where(*_IN_THREAD, messages.c.pos >= integer("first"), messages.c.pos < integer("behind"), _SHOWN)
+    .values(hidden=true())
+    .returning(messages.c.message_id)
+)
+SHOW_AT = (
+    update(messages)
+    .where(*_IN_THREAD, messages.c.pos >= integer("first"), messages.c.pos < integer("behind"))
+    .values(pos=messages.c.pos + integer("by"), hidden=false())
+    .returning(messages.c.message_id)
+)
+PLACE = select(runs.c.tenant, runs.c.thread_id, runs.c.queue_pos).where(runs.c.run_id == text("run"))
 COUNT_MORE = (
     update(threads)
     .where(threads.c.tenant == text("tenant_is"), threads.c.thread_id == text("thread_is"))
@@ -82,10 +95,18 @@ COUNT_MORE = (
 
 
 def insert_input(
-    transaction: Transaction, tenant: str, thread_id: str, run_id: str, place: int, new: Sequence[Message]
+    transaction: Transaction,
+    tenant: str,
+    thread_id: str,
+    run_id: str,
+    place: int,
+    new: Sequence[Message],
+    *,
+    hidden: bool,
 ) -> None:
-    """Store the messages that came with a run. Whoever locked the thread has counted them."""
-    transaction.do_many(INSERT, _rows(tenant, thread_id, run_id, place << PLACE_BITS, new, is_input=True))
+    """Store the messages that came with a run. Whoever locked the thread has counted them, unless they are hidden."""
+    rows = _rows(tenant, thread_id, run_id, place << PLACE_BITS, new, is_input=True)
+    transaction.do_many(INSERT, [row | {"hidden": hidden} for row in rows] if hidden else rows)
 
 
 def insert_own(transaction: Transaction, said: Mapping[str, Sequence[Message]]) -> None:
@@ -101,6 +122,27 @@ def insert_own(transaction: Transaction, said: Mapping[str, Sequence[Message]]) 
         counts.append({"tenant_is": tenant, "thread_is": thread_id, "more": len(new)})
     transaction.do_many(INSERT, rows)
     transaction.do_many(COUNT_MORE, counts)
+
+
+def hide(transaction: Transaction, run_id: str) -> None:
+    """Hide all messages of a run, what came with it and what it said, and count them out."""
+    tenant, thread_id, place = transaction.one(PLACE, run=run_id)
+    first, behind = place << PLACE_BITS, (place + 1) << PLACE_BITS
+    hidden = transaction.rows(HIDE, tenant=tenant, thread=thread_id, first=first, behind=behind, no=False)
+    count_more(transaction, tenant, thread_id, -len(hidden))
+
+
+def show_at(transaction: Transaction, tenant: str, thread_id: str, old: int, place: int) -> None:
+    """Move the hidden messages of the run at an old place to its new one, show them and count them in."""
+    first, behind = old << PLACE_BITS, (old + 1) << PLACE_BITS
+    by = (place - old) << PLACE_BITS
+    shown = transaction.rows(SHOW_AT, tenant=tenant, thread=thread_id, first=first, behind=behind, by=by)
+    count_more(transaction, tenant, thread_id, len(shown))
+
+
+def count_more(transaction: Transaction, tenant: str, thread_id: str, more: int) -> None:
+    """Count messages of a locked thread in, or out when negative."""
+    transaction.do(COUNT_MORE, tenant_is=tenant, thread_is=thread_id, more=more)
 
 
 def _rows(
@@ -144,7 +186,7 @@ def page(
 
 def with_messages(transaction: Transaction, row: Row) -> Owned:
     """Make an owned run with all that a worker needs to start it, from a row of `rows.select_owned`."""
-    tenant, thread_id, place, run_id = row[-6:-2]
+    tenant, thread_id, place, run_id = row[-4:]
     return to_owned(
         row,
         history=history(transaction, tenant, thread_id, place),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from core_service.adapters.sql.rows import MICROS
 from core_service.adapters.sql.schema import idempotency
-from core_service.adapters.sql.statements import all_given, count, integer, now, text
+from core_service.adapters.sql.statements import all_given, count, given, integer, now, text
 from core_service.adapters.sql.transaction import Transaction, check_text
 from core_service.domain.errors import IdempotencyMismatch
 from core_service.ports import RequestKey
@@ -34,6 +34,8 @@ CLAIM = _CLAIM.on_conflict_do_update(
     where=_columns.expires <= now(),
 ).returning(_columns.resource_id)
 KNOWN = select(_columns.fingerprint, _columns.resource_id).where(*_IS_KEY)
+
+POINT = update(idempotency).where(*_IS_KEY).values(resource_id=given(_columns.resource_id))
 
 _EXPIRED = select(_columns.expires).where(_columns.expires <= now()).order_by(_columns.expires).limit(count("limit"))
 SWEEP = delete(idempotency).where(_columns.expires.in_(_EXPIRED), _columns.expires <= now())
@@ -67,6 +69,12 @@ def claim(
             request_id=request.key,
         )
     return str(made)
+
+
+def point(transaction: Transaction, tenant: str, request: RequestKey | None, resource_id: str) -> None:
+    """Let a request that was claimed in this transaction be one that made something else."""
+    if request is not None:
+        transaction.do(POINT, tenant=tenant, operation=request.operation, key=request.key, resource_id=resource_id)
 
 
 def sweep(transaction: Transaction, *, limit: int) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import Select, select
 
-from core_service.adapters.sql.schema import IS_HOLDER, agents, heads, runs, threads
+from core_service.adapters.sql.schema import IS_HOLDER, agents, heads, inputs, runs, threads
 from core_service.adapters.sql.transaction import Row
 from core_service.ports import Head, Owned
 from penstock.v1.agent_pb2 import Agent
 from penstock.v1.event_pb2 import RunEnded
 from penstock.v1.message_pb2 import Message
-from penstock.v1.run_pb2 import Run
+from penstock.v1.run_pb2 import Input, Run
 from penstock.v1.thread_pb2 import Thread
 
 MICROS = 1_000_000
@@ -44,6 +44,7 @@ HEAD = (
     runs.c.attempt,
     runs.c.cancel_reason,
     runs.c.cancel_time,
+    runs.c.disconnect_grace,
 )
 
 OWNED = (
@@ -55,12 +56,14 @@ OWNED = (
     runs.c.max_attempts,
     runs.c.cancel_reason,
     heads.c.session,
+    runs.c.run_left,
+    runs.c.deadline,
+    runs.c.state_before,
+    runs.c.state_before_version,
     runs.c.tenant,
     runs.c.thread_id,
     runs.c.queue_pos,
     runs.c.run_id,
-    threads.c.state.label("thread_state"),
-    threads.c.state_version.label("thread_state_version"),
 )
 
 THREAD = (
@@ -73,6 +76,18 @@ THREAD = (
     .where(runs.c.tenant == threads.c.tenant, runs.c.thread_id == threads.c.thread_id, IS_HOLDER)
     .scalar_subquery()
     .label("active_run_id"),
+)
+
+INPUT = (
+    inputs.c.request,
+    inputs.c.run_id,
+    runs.c.agent_id,
+    runs.c.thread_id,
+    inputs.c.created,
+    inputs.c.outcome,
+    inputs.c.answer,
+    inputs.c.answered_by,
+    inputs.c.resolved,
 )
 
 AGENT = (agents.c.body, agents.c.created, agents.c.updated)
@@ -92,8 +107,12 @@ def select_heads() -> Select[tuple[object, ...]]:
 
 def select_owned() -> Select[tuple[object, ...]]:
     """Begin a query whose rows `to_owned` takes."""
-    same_thread = (threads.c.tenant == runs.c.tenant) & (threads.c.thread_id == runs.c.thread_id)
-    return select(*OWNED).select_from(_RUN_AND_HEAD.join(threads, same_thread))
+    return select(*OWNED).select_from(_RUN_AND_HEAD)
+
+
+def select_inputs() -> Select[tuple[object, ...]]:
+    """Begin a query whose rows `to_input` takes."""
+    return select(*INPUT).select_from(inputs.join(runs, runs.c.run_id == inputs.c.run_id))
 
 
 def micros(instant: Timestamp) -> int:
@@ -124,6 +143,7 @@ def to_run(row: Row) -> Run:
         run.usage.extend(end.usage)
         run.result_json = end.result_json
         run.pending_call_ids.extend(end.pending_call_ids)
+        run.unread_message_ids.extend(end.unread_message_ids)
     return run
 
 
@@ -136,9 +156,8 @@ def to_owned(row: Row, *, history: Sequence[Message] = (), input: Sequence[Messa
     """Make an owned run from a row of `select_owned`."""
     width = len(RUN)
     run = to_run(row[:width])
-    fence, acked, failures, lost_workers, max_attempts, cancel_reason, session, *_, state_json, state_version = row[
-        width:
-    ]
+    fence, acked, failures, lost_workers, max_attempts, cancel_reason, session, *rest = row[width:]
+    run_left, deadline, state_before, version_before, *_ = rest
     return Owned(
         run=run,
         fence=fence,
@@ -152,9 +171,22 @@ def to_owned(row: Row, *, history: Sequence[Message] = (), input: Sequence[Messa
         session=session,
         history=tuple(history),
         input=tuple(input),
-        state_json=state_json,
-        state_version=state_version,
+        state_json=state_before or "",
+        state_version=version_before or 0,
+        run_left=run_left,
+        deadline=deadline,
     )
+
+
+def to_input(row: Row) -> Input:
+    """Make a question as the inbox shows it."""
+    request, run_id, agent_id, thread_id, created, outcome, answer, answered_by, resolved = row
+    asked = Input(run_id=run_id, agent_id=agent_id, thread_id=thread_id, outcome=outcome)
+    asked.request.MergeFromString(request)
+    asked.answer_json, asked.answered_by = answer or "", answered_by or ""
+    set_instant(asked.create_time, created)
+    set_instant(asked.resolve_time, resolved)
+    return asked
 
 
 def to_thread(row: Row) -> Thread:

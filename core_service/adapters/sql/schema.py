@@ -121,8 +121,11 @@ def state_is(*which: int) -> ColumnElement[bool]:
 IS_HOLDER = runs.c.holds_thread == true()
 IS_QUEUED_HEAD = and_(state_is(states.QUEUED), IS_HOLDER)
 IS_WAITING_TURN = and_(state_is(states.QUEUED), runs.c.holds_thread == false(), runs.c.delayed == false())
+# A run that is to be cancelled waits for nothing: it never gets a turn.
+IS_NEXT = and_(IS_WAITING_TURN, runs.c.cancel_time.is_(None))
 IS_DELAYED = and_(state_is(states.QUEUED), runs.c.delayed == true())
 IS_ACTIVE = state_is(*sorted(states.ACTIVE))
+IS_TO_CANCEL = and_(runs.c.cancel_time.is_not(None), IS_ACTIVE)
 IS_TO_FOLD = and_(runs.c.ended.is_not(None), runs.c.folded == false())
 
 
@@ -145,6 +148,8 @@ _partial("runs_overdue", runs.c.start_by, where=and_(IS_QUEUED_HEAD, runs.c.star
 _partial("runs_waiting_turn", runs.c.tenant, runs.c.thread_id, runs.c.queue_pos, where=IS_WAITING_TURN)
 _partial("runs_to_fold", runs.c.ended, where=IS_TO_FOLD)
 _partial("runs_delayed", runs.c.available_time, where=IS_DELAYED)
+_partial("runs_delayed_of_thread", runs.c.tenant, runs.c.thread_id, where=IS_DELAYED)
+_partial("runs_to_cancel", runs.c.cancel_time, where=IS_TO_CANCEL)
 _partial("runs_of_parent", runs.c.parent_run_id, where=and_(runs.c.parent_run_id.is_not(None), IS_ACTIVE))
 _partial("runs_to_be_watched", runs.c.watched_until, where=and_(runs.c.watched_until.is_not(None), IS_ACTIVE))
 _partial("runs_ended", runs.c.tenant, runs.c.agent_id, runs.c.ended, runs.c.expired, where=runs.c.ended.is_not(None))
@@ -248,7 +253,8 @@ inputs = Table(
 )
 IS_OPEN = inputs.c.outcome == literal_column("0")
 IS_SETTLED_UNSEEN = and_(inputs.c.outcome != literal_column("0"), inputs.c.resolved_seq.is_(None))
-_partial("inputs_open", inputs.c.tenant, inputs.c.expires, where=IS_OPEN)
+_partial("inputs_open", inputs.c.tenant, inputs.c.created, inputs.c.input_id, where=IS_OPEN)
+_partial("inputs_to_expire", inputs.c.expires, where=and_(IS_OPEN, inputs.c.expires.is_not(None)))
 _partial("inputs_unseen", inputs.c.run_id, where=IS_SETTLED_UNSEEN)
 
 inbox = Table(

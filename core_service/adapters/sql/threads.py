@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from core_service.adapters.sql import requests
 from core_service.adapters.sql.rows import THREAD, micros, thread_body, to_thread
 from core_service.adapters.sql.runs import END_OF_TIME
-from core_service.adapters.sql.schema import IS_WAITING_TURN, runs, threads
+from core_service.adapters.sql.schema import IS_NEXT, runs, threads
 from core_service.adapters.sql.statements import all_given, count, integer, now, text
 from core_service.adapters.sql.transaction import Transaction, check_text
 from core_service.domain.errors import ThreadExists, ThreadNotFound
@@ -42,7 +42,7 @@ LOCK = select(threads.c.thread_id).where(*_is_thread).with_for_update()
 _same_thread = (runs.c.tenant == text("tenant"), runs.c.thread_id == text("thread"))
 _first = (
     select(runs.c.run_id)
-    .where(*_same_thread, IS_WAITING_TURN)
+    .where(*_same_thread, IS_NEXT)
     .order_by(runs.c.queue_pos)
     .limit(literal_column("1"))
     .scalar_subquery()
@@ -64,7 +64,7 @@ _head = runs.alias("head")
 STUCK = (
     select(runs.c.tenant, runs.c.thread_id)
     .where(
-        IS_WAITING_TURN,
+        IS_NEXT,
         ~exists().where(
             _head.c.tenant == runs.c.tenant, _head.c.thread_id == runs.c.thread_id, _head.c.holds_thread == true()
         ),

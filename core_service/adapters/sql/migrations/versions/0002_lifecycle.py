@@ -38,15 +38,27 @@ def _runs() -> None:
         sa.Column("expired", sa.SmallInteger(), nullable=False, server_default="0"),
     ):
         op.add_column("runs", column)
+    _remember_states()
     op.drop_index("runs_waiting_turn", "runs")
     no, yes = ("false", "true") if op.get_bind().dialect.name == "postgresql" else ("0", "1")
     waits = f"state = 1 AND holds_thread = {no} AND delayed = {no}"
     _partial("runs_waiting_turn", "runs", ["tenant", "thread_id", "queue_pos"], waits)
     _partial("runs_delayed", "runs", ["available_time"], f"state = 1 AND delayed = {yes}")
+    _partial("runs_delayed_of_thread", "runs", ["tenant", "thread_id"], f"state = 1 AND delayed = {yes}")
     active = "state IN (1, 2, 3)"
+    _partial("runs_to_cancel", "runs", ["cancel_time"], f"cancel_time IS NOT NULL AND {active}")
     _partial("runs_of_parent", "runs", ["parent_run_id"], f"parent_run_id IS NOT NULL AND {active}")
     _partial("runs_to_be_watched", "runs", ["watched_until"], f"watched_until IS NOT NULL AND {active}")
     _partial("runs_ended", "runs", ["tenant", "agent_id", "ended", "expired"], "ended IS NOT NULL")
+
+
+def _remember_states() -> None:
+    """A run under way wrote no state so far: its thread has the state from before it."""
+    thread = "FROM threads WHERE threads.tenant = runs.tenant AND threads.thread_id = runs.thread_id"
+    op.execute(
+        f"UPDATE runs SET state_before = (SELECT threads.state {thread}), "
+        f"state_before_version = (SELECT threads.state_version {thread}) WHERE state IN (1, 2, 3) AND attempt > 0"
+    )
 
 
 def _records() -> None:
@@ -57,6 +69,9 @@ def _records() -> None:
         sa.Column("origin", sa.Text()),
     ):
         op.add_column("inputs", column)
+    op.drop_index("inputs_open", "inputs")
+    _partial("inputs_open", "inputs", ["tenant", "created", "input_id"], "outcome = 0")
+    _partial("inputs_to_expire", "inputs", ["expires"], "outcome = 0 AND expires IS NOT NULL")
     op.create_index("inputs_by_time", "inputs", ["tenant", "created", "input_id"])
     _partial("inputs_unseen", "inputs", ["run_id"], "outcome != 0 AND resolved_seq IS NULL")
     for column in (

@@ -1,0 +1,85 @@
+"""What the end of a run settles beside its log: questions that nobody answered, messages that nobody read.
+
+Both are found by one query for all ends of a batch, as most runs have neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import literal_column, null, select, union_all, update
+from sqlalchemy.sql.elements import ColumnElement
+
+from core_service.adapters.sql.schema import inbox, inputs, runs
+from core_service.adapters.sql.statements import Value, given, integer, is_one_of, now, text
+from core_service.adapters.sql.transaction import Row, Transaction
+from core_service.domain.runs import CANCELLED
+from core_service.ports import Append, InboxState, RunChange
+from penstock.v1.run_pb2 import EndReason, InputOutcome, Run, UnreadPolicy
+
+_NO_MESSAGE: ColumnElement[int] = literal_column("-1")
+UNSETTLED = union_all(
+    select(inputs.c.run_id, _NO_MESSAGE.label("pos"), literal_column("0").label("unread_policy"))
+    .where(is_one_of(inputs.c.run_id, "ids"), inputs.c.resolved_seq.is_(None))
+    .distinct(),
+    select(inbox.c.run_id, inbox.c.pos, inbox.c.unread_policy).where(
+        is_one_of(inbox.c.run_id, "ids"), inbox.c.state == literal_column(str(int(InboxState.UNREAD)))
+    ),
+)
+# Whatever the row said: an answer that the log does not tell of never reached the handler.
+WITHDRAW = (
+    update(inputs)
+    .where(inputs.c.run_id == text("run"), inputs.c.resolved_seq.is_(None))
+    .values(
+        outcome=given(inputs.c.outcome),
+        resolved_seq=given(inputs.c.resolved_seq),
+        resolved=now(),
+        answer=null(),
+        answered_by=null(),
+        origin=null(),
+    )
+)
+LEAVE = (
+    update(inbox).where(inbox.c.run_id == text("run"), inbox.c.pos == integer("at")).values(state=given(inbox.c.state))
+)
+BODIES = select(runs.c.run_id, runs.c.body).where(is_one_of(runs.c.run_id, "ids"))
+
+
+def settle(transaction: Transaction, ends: Sequence[tuple[Append, RunChange]]) -> None:
+    """Settle the questions and messages of runs that end."""
+    if not ends:
+        return
+    by_run = {one.run_id: (one, change) for one, change in ends}
+    rows = transaction.rows(UNSETTLED, ids=transaction.list(list(by_run)))
+    asking = sorted(run_id for run_id, pos, _ in rows if pos < 0)
+    transaction.do_many(WITHDRAW, [_withdrawn(*by_run[run_id]) for run_id in asking])
+    _leave(
+        transaction, {run_id: change for run_id, (_, change) in by_run.items()}, [row for row in rows if row[1] >= 0]
+    )
+
+
+def _withdrawn(one: Append, change: RunChange) -> dict[str, Value]:
+    expired = change.reason == EndReason.END_REASON_INPUT_EXPIRED
+    outcome = InputOutcome.INPUT_OUTCOME_EXPIRED if expired else InputOutcome.INPUT_OUTCOME_WITHDRAWN
+    return {"run": one.run_id, "outcome": int(outcome), "resolved_seq": one.last}
+
+
+def _leave(transaction: Transaction, changes: Mapping[str, RunChange], unread: Sequence[Row]) -> None:
+    unspecified = UnreadPolicy.UNREAD_POLICY_UNSPECIFIED
+    asked = {run_id for run_id, _, policy in unread if policy == unspecified}
+    bodies = transaction.rows(BODIES, ids=transaction.list(sorted(asked))) if asked else []
+    of_run = {run_id: Run.FromString(body).options.unread_policy for run_id, body in bodies}
+    transaction.do_many(
+        LEAVE,
+        [
+            {"run": run_id, "at": pos, "state": int(_fate(changes[run_id], policy or of_run.get(run_id, unspecified)))}
+            for run_id, pos, policy in unread
+        ],
+    )
+
+
+def _fate(change: RunChange, policy: int) -> InboxState:
+    """Return what becomes of an unread message. Whoever cancelled the run wants no other in its place."""
+    if change.state == CANCELLED or policy == UnreadPolicy.UNREAD_POLICY_RETURN:
+        return InboxState.RETURNED
+    return InboxState.TO_FOLLOW_UP
