@@ -5,7 +5,7 @@ from __future__ import annotations
 from penstock.v1.event_pb2 import Event, RunEnded
 
 
-class Answer:
+class RunText:
     """Feed it the events of a run from the first on; then `text` and `end` are those of the run."""
 
     def __init__(self) -> None:
