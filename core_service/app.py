@@ -26,8 +26,10 @@ from core_service.domain.ids import new_id
 from core_service.engine.assembly import Engine
 from core_service.engine.owned import OwnedRun
 from core_service.engine.reaper import Reaper
+from core_service.engine.retention import EXPIRED
 from core_service.ports import Bus, Clock, Store
 from core_service.rpc.agents import AgentServicer
+from core_service.rpc.retention import RetentionServicer
 from core_service.rpc.runs import RunServicer
 from core_service.rpc.schedules import ScheduleServicer
 from core_service.rpc.services import add_service
@@ -37,6 +39,7 @@ from core_service.rpc.workers import WorkerServicer
 from penstock.grpc_options import SERVER_OPTIONS
 from penstock.v1 import (
     agent_service_pb2,
+    retention_service_pb2,
     run_service_pb2,
     schedule_service_pb2,
     system_service_pb2,
@@ -50,6 +53,7 @@ SERVICES = {
     "AgentService": agent_service_pb2.DESCRIPTOR,
     "ThreadService": thread_service_pb2.DESCRIPTOR,
     "RunService": run_service_pb2.DESCRIPTOR,
+    "RetentionService": retention_service_pb2.DESCRIPTOR,
     "ScheduleService": schedule_service_pb2.DESCRIPTOR,
     "SystemService": system_service_pb2.DESCRIPTOR,
     "WorkerService": worker_service_pb2.DESCRIPTOR,
@@ -141,6 +145,7 @@ def _add_services(server: grpc.aio.Server, engine: Engine) -> tuple[WorkerServic
         "AgentService": AgentServicer(engine.agents),
         "ThreadService": ThreadServicer(engine.threads),
         "RunService": RunServicer(engine.creates, engine.runs, engine.hub, engine.logs),
+        "RetentionService": RetentionServicer(engine.retention),
         "ScheduleService": ScheduleServicer(engine.schedules),
         "SystemService": SystemServicer(engine.status),
         "WorkerService": worker_servicer,
@@ -196,12 +201,17 @@ async def _background(engine: Engine, bus: Bus, reaper: Reaper) -> AsyncIterator
         engine.promotions.run(),
         engine.folding.run(),
         engine.schedules.run(),
+        engine.retention.run(),
         reaper.renew(),
         reaper.watch_health(),
         reaper.tick(),
         reaper.sweep(),
     ]
-    async with bus.listen("work", engine.dispatch.rung), asyncio.TaskGroup() as group:
+    async with (
+        bus.listen("work", engine.dispatch.rung),
+        bus.listen(EXPIRED, engine.retention.rung),
+        asyncio.TaskGroup() as group,
+    ):
         tasks = [group.create_task(loop) for loop in loops]
         try:
             yield

@@ -17,6 +17,7 @@ from sqlalchemy import select, true
 from core_service.adapters.sql import log, log_postgres, log_sqlite, requests
 from core_service.adapters.sql.file_lock import exclusive
 from core_service.adapters.sql.migrate import migrate_postgres, migrate_sqlite
+from core_service.adapters.sql.retention import SqlRetention
 from core_service.adapters.sql.rooms.agents import AgentRoom
 from core_service.adapters.sql.rooms.log import LogRoom
 from core_service.adapters.sql.rooms.ownership import OwnershipRoom
@@ -27,7 +28,7 @@ from core_service.adapters.sql.schedules import SqlSchedules
 from core_service.adapters.sql.sqlite import Sqlite
 from core_service.adapters.sql.transaction import Database, Transaction
 from core_service.domain.errors import Refusal
-from core_service.ports import Clock
+from core_service.ports import Clock, RetentionStore, ScheduleStore
 from penstock.settings import SettingsError
 
 PING = select(true())
@@ -51,7 +52,8 @@ class SqlStore(LogRoom, RunRoom, SignalRoom, ThreadRoom, AgentRoom, OwnershipRoo
         self._write_log = write_log
         self._lifetime = request_lifetime
         self._claims = count(1)
-        self.schedules = SqlSchedules(database, request_lifetime=request_lifetime)
+        self.retention: RetentionStore = SqlRetention(database)
+        self.schedules: ScheduleStore = SqlSchedules(database, request_lifetime=request_lifetime)
 
     async def forget_requests(self, *, limit: int) -> None:
         """Delete about `limit` expired request ids, oldest first. They count as absent whether deleted or not."""

@@ -15,6 +15,7 @@ from core_service.engine.logs import Logs
 from core_service.engine.metrics import Metrics
 from core_service.engine.owned import Ownership
 from core_service.engine.reaper import Promotions
+from core_service.engine.retention import Retention
 from core_service.engine.runs import Runs
 from core_service.engine.schedules import Schedules
 from core_service.engine.settling import Settling
@@ -22,7 +23,7 @@ from core_service.engine.tail import Tail
 from core_service.engine.threads import Threads
 from core_service.engine.watch import WatchHub
 from core_service.engine.workers import Workers
-from core_service.ports import Bus, Clock, Store
+from core_service.ports import Bus, Clock, Keep, Store
 from penstock.v1.system_service_pb2 import GetStatusResponse, WorkerStatus
 
 
@@ -81,6 +82,15 @@ class Engine:
         self.creates.patient_until = clock.monotonic() + settings.lease
         self.runs = Runs(store=store, hub=hub, logs=logs, settling=settling)
         self.threads = Threads(store, clock)
+        self.retention = Retention(
+            store=store.retention,
+            bus=bus,
+            clock=clock,
+            agents=agents,
+            tail=tail,
+            metrics=metrics,
+            defaults=_keep(settings),
+        )
         self.schedules = Schedules(
             store=store.schedules, clock=clock, agents=agents, creates=self.creates, metrics=metrics
         )
@@ -139,4 +149,12 @@ def _create_limits(settings: CoreSettings) -> CreateLimits:
         max_attempts=settings.max_attempts,
         max_queued_per_thread=settings.max_queued_per_thread,
         max_queued_per_agent=settings.max_queued_per_agent,
+    )
+
+
+def _keep(settings: CoreSettings) -> Keep:
+    return Keep(
+        events=round(settings.keep_events * 1_000_000),
+        messages=round(settings.keep_messages * 1_000_000),
+        runs=round(settings.keep_runs * 1_000_000),
     )

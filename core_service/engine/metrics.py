@@ -40,6 +40,9 @@ class Metrics:
         self.scheduled = Counter(
             "penstock_schedules_due", "Times at which a schedule was due, and what came of it", ["outcome"], registry=r
         )
+        self.expired = Counter(
+            "penstock_runs_expired", "Ended runs of which something was deleted by retention", ["what"], registry=r
+        )
         self.folded = Counter("penstock_runs_folded", "Ended runs whose segments were folded", registry=r)
 
     def commit(self, seconds: float, *, runs: int) -> None:

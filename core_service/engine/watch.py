@@ -16,6 +16,7 @@ from core_service.domain.errors import (
     EventsExpired,
     InvalidArgument,
     LogDamaged,
+    Refusal,
     RunNotFound,
 )
 from core_service.domain.runs import ENDED
@@ -88,7 +89,8 @@ class Watcher:
     async def read(self, max_bytes: int) -> None:
         """Read what lies behind the cursor from the store, so that `take` finds it."""
         rows = await self._hub.store.read_segments(self.feed.run_id, after_seq=self.cursor, limit=self._rows)
-        self._check(rows)
+        if (missing := self._missing(rows)) is not None:
+            raise await self._hub.gap(self.feed, missing)
         size = sum(len(row.data) for row in rows)
         if size > MAX_READ_BYTES:
             self._rows = max(1, self._rows // 4)
@@ -105,20 +107,14 @@ class Watcher:
         await self.read(max_bytes)
         return self.take(max_bytes)
 
-    def _check(self, rows: Sequence[Segment]) -> None:
-        """Refuse rows that do not follow one another from the cursor on (ENGINE.md J2)."""
+    def _missing(self, rows: Sequence[Segment]) -> int | None:
+        """Return the first seq that rows lack to follow one another from the cursor on (ENGINE.md J2)."""
         seq = self.cursor
         for row in rows:
             if row.first_seq > seq + 1:
-                break
+                return seq + 1
             seq = row.last_seq
-        else:
-            if rows:
-                return
-        if seq + 1 < self.feed.oldest_seq:
-            raise expired(self.feed.run_id, self.feed.oldest_seq)
-        self._hub.metrics.damaged.inc()
-        raise LogDamaged(f"The log of {self.feed.run_id} has no event {seq + 1}.")
+        return None if rows else seq + 1
 
 
 def expired(run_id: str, oldest_seq: int) -> EventsExpired:
@@ -188,18 +184,23 @@ class WatchHub:
             for watcher in tuple(feed.watchers):
                 watcher.notify(watcher)
 
-    async def open(self, tenant: str, run_id: str, after: int, notify: Callable[[Watcher], None]) -> Watcher:
-        """Start to watch a run behind `after`. Refuses with RunNotFound, CursorAhead, EventsExpired, CoreDraining."""
+    async def open(self, tenant: str, run_id: str, after: int | None, notify: Callable[[Watcher], None]) -> Watcher:
+        """Start to watch a run behind `after`; None: behind its newest event.
+
+        Refuses with RunNotFound, CursorAhead, EventsExpired, CoreDraining.
+        """
         if self.draining:
             raise CoreDraining("This core shuts down; watch again in a moment.")
         feed = self._feeds.setdefault(run_id, Feed(run_id))
-        watcher = Watcher(self, feed, after, notify)
+        watcher = Watcher(self, feed, after or 0, notify)
         feed.watchers[watcher] = None  # interested first, then look: news in between are not missed
         try:
             await self._look(feed)
-            if after > feed.last_seq:  # of a commit that this core made and has not heard of yet
+            if after is None:
+                watcher.cursor = feed.last_seq
+            elif after > feed.last_seq:  # of a commit that this core made and has not heard of yet
                 await self._look_up(feed)
-            self._admit(tenant, feed, after)
+            self._admit(tenant, feed, watcher.cursor)
         except BaseException:
             self.close(watcher)
             raise
@@ -240,6 +241,16 @@ class WatchHub:
             feed.tenant = head.tenant
             feed.oldest_seq = head.oldest_seq
             feed.learn(head.last_seq, head.state)
+
+    async def gap(self, feed: Feed, missing: int) -> Refusal:
+        """Return why an event that was there is missing: it has expired, or the whole run, or the log is damaged."""
+        if (head := await self.store.head(feed.run_id)) is None:
+            return RunNotFound(f"There is no run {feed.run_id[:80]!r} any more.", run_id=feed.run_id[:80])
+        feed.oldest_seq = head.oldest_seq
+        if missing < head.oldest_seq:
+            return expired(feed.run_id, head.oldest_seq)
+        self.metrics.damaged.inc()
+        return LogDamaged(f"The log of {feed.run_id} has no event {missing}.")
 
     @staticmethod
     def _admit(tenant: str, feed: Feed, after: int) -> None:

@@ -27,6 +27,7 @@ from core_service.ports.records import (
     Segment,
     StepRow,
 )
+from core_service.ports.retention import Keep, Kept, RetentionStore, Term
 from core_service.ports.schedules import DueSchedule, ScheduleStore
 from core_service.ports.store import Store
 from core_service.ports.world import Bus, Clock, Ring
@@ -44,12 +45,15 @@ __all__ = [
     "InboxRow",
     "InboxState",
     "InputFilter",
+    "Keep",
+    "Kept",
     "NewRun",
     "Noted",
     "Owned",
     "Page",
     "QuestionRow",
     "RequestKey",
+    "RetentionStore",
     "Ring",
     "RunChange",
     "RunFilter",
@@ -58,4 +62,5 @@ __all__ = [
     "Segment",
     "StepRow",
     "Store",
+    "Term",
 ]

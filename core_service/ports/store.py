@@ -7,6 +7,7 @@ from typing import Protocol
 from core_service.ports.agents import AgentStore
 from core_service.ports.log import LogStore
 from core_service.ports.ownership import OwnershipStore
+from core_service.ports.retention import RetentionStore
 from core_service.ports.runs import RunStore
 from core_service.ports.schedules import ScheduleStore
 from core_service.ports.signals import SignalStore
@@ -18,6 +19,7 @@ class Store(LogStore, RunStore, SignalStore, ThreadStore, AgentStore, OwnershipS
 
     name: str
     """`sqlite` or `postgresql`."""
+    retention: RetentionStore
     schedules: ScheduleStore
 
     async def forget_requests(self, *, limit: int) -> None:

@@ -16,6 +16,7 @@ from penstock.v1.agent_pb2 import Agent
 from penstock.v1.agent_service_pb2_grpc import AgentServiceStub
 from penstock.v1.event_pb2 import Event
 from penstock.v1.message_pb2 import Message, Part, Role, TextPart
+from penstock.v1.retention_service_pb2_grpc import RetentionServiceStub
 from penstock.v1.run_pb2 import EndReason, Run, RunOptions, RunState
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,
@@ -43,6 +44,7 @@ from tests.core.watches import ManyWatches, Watch
 
 if TYPE_CHECKING:  # the stubs for grpc.aio have types of their own, and no code
     from penstock.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
+    from penstock.v1.retention_service_pb2_grpc import RetentionServiceAsyncStub
     from penstock.v1.run_service_pb2_grpc import RunServiceAsyncStub
     from penstock.v1.schedule_service_pb2_grpc import ScheduleServiceAsyncStub
     from penstock.v1.system_service_pb2_grpc import SystemServiceAsyncStub
@@ -62,6 +64,7 @@ class RunningCore:
     agents: AgentServiceAsyncStub
     system: SystemServiceAsyncStub
     schedules: ScheduleServiceAsyncStub
+    retention: RetentionServiceAsyncStub
 
     def __init__(self, place: Place, *, clock: Clock | None = None, **settings: object) -> None:
         self.place = place
@@ -98,6 +101,7 @@ class RunningCore:
         self.agents = AgentServiceStub(self.channel)
         self.system = SystemServiceStub(self.channel)
         self.schedules = ScheduleServiceStub(self.channel)
+        self.retention = RetentionServiceStub(self.channel)
 
     async def stop(self) -> None:
         """Drain."""

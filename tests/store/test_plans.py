@@ -17,6 +17,7 @@ from core_service.adapters.sql import (
     delays,
     dispatch,
     endings,
+    expiry,
     families,
     folding,
     inbox,
@@ -27,6 +28,7 @@ from core_service.adapters.sql import (
     places,
     questions,
     requests,
+    retention,
     runs,
     schedules,
     signals,
@@ -43,6 +45,7 @@ MODULES = (
     delays,
     dispatch,
     endings,
+    expiry,
     families,
     folding,
     inbox,
@@ -53,6 +56,7 @@ MODULES = (
     places,
     questions,
     requests,
+    retention,
     runs,
     schedules,
     signals,
@@ -91,11 +95,15 @@ ALL = {name: one for module in MODULES for name, one in statements(module).items
 ALL |= {f"runs.PAGES{key}": page for key, page in runs.PAGES.items()}
 ALL |= {f"questions.PAGES{key}": page for key, page in questions.PAGES.items()}
 ALL |= {f"runs.labelled_page({number})": runs.labelled_page(number) for number in (1, 3)}
+ALL |= {f"expiry.DELETES[{number}]": statement for number, statement in enumerate(expiry.DELETES)}
 
 USED = {
     "dispatch.OVERDUE": {"runs_overdue", "runs_to_cancel"},
     "delays.DUE": {"runs_delayed"},
     "endings.UNSETTLED": {"inputs_of_run", "sqlite_autoindex_inbox_1"},
+    "expiry.OVERDUE": {"runs_ended"},
+    "expiry.OVERDUE_WHOLE": {"runs_ended", "webhooks_of_run", "inbox_to_follow_up"},
+    "expiry.PORTION": {"segments_of_run"},
     "families.CHILDREN": {"runs_of_parent"},
     "inbox.TO_FOLLOW": {"inbox_to_follow_up"},
     "places.SITUATION": {"runs_holder", "runs_waiting_turn", "runs_delayed_of_thread"},
