@@ -123,3 +123,51 @@ async def test_agents_are_listed_by_id(world: World) -> None:
     second = await world.store.list_agents(TENANT, after_id=first[-1].id, limit=3)
     assert [agent.id for agent in [*first, *second]] == ["a", "a-b", "a.b", "b", "c"]
     assert await world.store.get_agent("elsewhere", "a") is None
+
+
+# ── labels ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def labelled(world: World, tenant: str = TENANT, agent_id: str = "echo", **labels: str) -> str:
+    new = world.new_run(tenant=tenant, agent_id=agent_id, thread_id="thr_1" if labels.get("thread") else "")
+    for name, value in labels.items():
+        new.run.metadata[name] = value
+    return (await world.create(new)).run.id
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+async def test_runs_are_found_by_all_of_their_labels(world: World, size: int) -> None:
+    red = [await labelled(world, color="red", size="l") for _ in range(3)]
+    small = await labelled(world, color="red", size="s")
+    await labelled(world, color="blue", size="l")
+    await labelled(world, size="red", color="l")
+    await labelled(world, tenant="elsewhere", color="red")
+    await world.running()
+
+    async def ids(*labels: tuple[str, str]) -> list[str]:
+        return await all_runs(world, RunFilter(labels=labels), size)
+
+    assert await ids(("color", "red")) == [small, *reversed(red)]
+    assert await ids(("color", "red"), ("size", "l")) == list(reversed(red))
+    assert await ids(("size", "s"), ("color", "red"), ("size", "s")) == [small]
+    assert await ids(("color", "red"), ("size", "m")) == []
+    assert await ids(("color", "re")) == []
+
+
+async def test_labels_join_with_the_other_filters(world: World) -> None:
+    ended = await labelled(world, color="red")
+    stored = await world.store.get_run(TENANT, ended)
+    assert stored is not None
+    await world.end(stored)
+    other = await labelled(world, agent_id="other", color="red")
+    threaded = await labelled(world, color="red", thread="1")
+    labels = (("color", "red"),)
+
+    async def ids(which: RunFilter) -> list[str]:
+        return await all_runs(world, which, 10)
+
+    assert await ids(RunFilter(labels=labels, states=(SUCCEEDED,))) == [ended]
+    assert await ids(RunFilter(labels=labels, agent_id="other")) == [other]
+    assert await ids(RunFilter(labels=labels, thread_id="thr_1")) == [threaded]
+    assert await ids(RunFilter(labels=labels, created_before=micros(stored) + 1)) == [ended]
+    assert await ids(RunFilter(labels=labels, created_since=micros(stored) + 1)) == [threaded, other]

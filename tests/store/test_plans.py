@@ -9,7 +9,6 @@ from types import ModuleType
 
 import pytest
 from sqlalchemy import CompoundSelect, Delete, Select, Update
-from sqlalchemy.dialects.sqlite.pysqlite import dialect
 
 from core_service.adapters.sql import (
     agents,
@@ -37,7 +36,7 @@ from core_service.adapters.sql import (
     watching,
 )
 from core_service.adapters.sql.migrate import migrate_sqlite
-from core_service.adapters.sql.statements import Statement, Statements
+from core_service.adapters.sql.statements import Statement, sqlite_statements
 
 MODULES = (
     agents,
@@ -115,6 +114,10 @@ USED = {
     "schedules.PAGE": {"schedules_by_time"},
     "signals.NOBODYS": {"inputs_unseen", "runs_to_cancel"},
     "superseding.ACTIVE": {"runs_holder", "runs_waiting_turn"},
+    "runs.PAGES(False, False)": {"runs_by_time"},
+    "runs.PAGES(True, False)": {"runs_of_thread"},
+    "runs.PAGES(False, True)": {"runs_of_agent"},
+    "runs.PAGES(True, True)": {"runs_of_thread"},
     "watching.UNWATCHED": {"runs_to_be_watched"},
     "runs.labelled_page(3)": {"sqlite_autoindex_run_labels_1"},
 }
@@ -131,7 +134,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> sqlite3.Connection:
 
 
 def plan_of(migrated: sqlite3.Connection, name: str) -> list[str]:
-    sql, constants = Statements(dialect(paramstyle="named")).text(ALL[name])
+    sql, constants = sqlite_statements().text(ALL[name])
     lists = {"ids": "[]", "runs": "[]"}
     parameters = {parameter: constants.get(parameter, 0) for parameter in re.findall(r":(\w+)", sql)}
     return [row[3] for row in migrated.execute(f"EXPLAIN QUERY PLAN {sql}", parameters | lists)]

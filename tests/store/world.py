@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from core_service.adapters.sql.transaction import Transaction
+from core_service.adapters.store_sql import SqlStore
 from core_service.domain import segments
 from core_service.domain.ids import new_id
-from core_service.domain.runs import SUCCEEDED
-from core_service.ports import Append, AppendOutcome, Created, NewRun, Owned, RequestKey, RunChange, Store
-from penstock.v1.event_pb2 import Event, RunEnded, RunStarted
+from core_service.domain.runs import CANCELLED, SUCCEEDED
+from core_service.ports import (
+    Answer,
+    Append,
+    AppendOutcome,
+    Created,
+    Head,
+    NewRun,
+    Noted,
+    Owned,
+    QuestionRow,
+    RequestKey,
+    RunChange,
+    Store,
+)
+from penstock.v1.event_pb2 import Event, InputResolved, RunEnded, RunStarted
 from penstock.v1.message_pb2 import Message, Part, Role, TextPart
-from penstock.v1.run_pb2 import BusyPolicy, EndReason, Run, RunState
+from penstock.v1.run_pb2 import BusyPolicy, EndReason, InputOutcome, InputRequest, Run, RunState, UnreadPolicy
+from penstock.v1.thread_pb2 import Thread
 
 TENANT = "default"
 START = 1_700_000_000_000_000
+PAST, FUTURE = START - 3_600_000_000, 4_000_000_000_000_000
+"""Before and after now by any database's clock."""
+ANSWERED = InputOutcome.INPUT_OUTCOME_ANSWERED
 
 
 @dataclass
@@ -42,6 +62,20 @@ def message(text: str, role: Role.ValueType = Role.ROLE_USER) -> Message:
 
 def texts(messages: Sequence[Message]) -> list[str]:
     return ["".join(part.text.text for part in message.parts) for message in messages]
+
+
+def question(key: str, seq: int, *, expires: int | None = None) -> QuestionRow:
+    """A question as a run asks it."""
+    request = InputRequest(id=new_id("inp"), message=f"{key}?")
+    if expires is not None:
+        request.expire_time.FromMicroseconds(expires)
+    return QuestionRow(key, request, seq, InputOutcome.INPUT_OUTCOME_UNSPECIFIED)
+
+
+def resolved(seq: int, input_id: str, outcome: InputOutcome.ValueType, answer_json: str = "") -> bytes:
+    """The event that settles a question."""
+    event = InputResolved(input_id=input_id, outcome=outcome, answer_json=answer_json)
+    return segments.record(Event(seq=seq, input_resolved=event).SerializeToString())
 
 
 def records(first: int, last: int) -> bytes:
@@ -154,6 +188,82 @@ class World:
         )
         return output(run.id, fence=fence, expected=expected, change=change)
 
+    async def asking(
+        self, *keys: str, thread_id: str = "", expires: int | None = FUTURE, release: bool = False
+    ) -> tuple[Run, list[str]]:
+        """A run that waits for answers to these questions, and their ids. Its log ends at 3 + their number."""
+        run = await self.running(thread_id)
+        asked = tuple(question(key, seq, expires=expires) for seq, key in enumerate(keys, 3))
+        waiting = output(
+            run.id,
+            count=len(keys) + 1,
+            noted=Noted(asked=asked),
+            change=RunChange(state=RunState.RUN_STATE_WAITING, leg=1, release=release),
+        )
+        assert await self.append(waiting) == [AppendOutcome.WRITTEN]
+        return run, [row.request.id for row in asked]
+
+    async def answer(self, run_id: str, *input_ids: str, by: str = "ada", request: RequestKey | None = None) -> Head:
+        """Answer questions of a run."""
+        return await self.store.answer(
+            TENANT,
+            run_id,
+            [Answer(input_id, ANSWERED, f'{{"answer":"{by}"}}') for input_id in input_ids],
+            answered_by=by,
+            origin_json='{"from":"test"}',
+            request=request,
+        )
+
+    async def steer(
+        self,
+        run_id: str,
+        text: str = "also",
+        *,
+        policy: UnreadPolicy.ValueType = UnreadPolicy.UNREAD_POLICY_UNSPECIFIED,
+        max_unread: int = 10,
+        request: RequestKey | None = None,
+    ) -> tuple[Head, Message]:
+        """Put a message into the inbox of a run."""
+        return await self.store.steer(
+            TENANT, run_id, message(text), unread_policy=policy, max_unread=max_unread, request=request
+        )
+
+    async def cancelled(self, head: Head, *, rolled_back: bool = False) -> AppendOutcome:
+        """End a run for the reason that was noted."""
+        assert head.cancel_reason is not None
+        ended = RunEnded(state=CANCELLED, reason=head.cancel_reason).SerializeToString()
+        end = RunChange(state=CANCELLED, reason=head.cancel_reason, ended=ended, release=True, rolled_back=rolled_back)
+        (outcome,) = await self.append(output(head.run_id, fence=head.fence, expected=head.last_seq, change=end))
+        return outcome
+
+    async def head(self, run_id: str) -> Head:
+        """The head of a run that is there."""
+        head = await self.store.head(run_id)
+        assert head is not None
+        return head
+
+    async def thread(self, thread_id: str) -> Thread:
+        """A thread that is there."""
+        thread = await self.store.get_thread(TENANT, thread_id)
+        assert thread is not None
+        return thread
+
+    async def shown(self, thread_id: str) -> list[str]:
+        """What a reader of the thread sees."""
+        page = await self.store.list_messages(TENANT, thread_id, after_pos=-1, limit=1_000)
+        return texts([found for _, found in page])
+
+    async def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """What stands in the database, where the port does not tell."""
+        assert isinstance(self.store, SqlStore)
+
+        def read(transaction: Transaction) -> list[tuple[Any, ...]]:
+            cursor = transaction.cursor()
+            cursor.execute(sql, {})
+            return cursor.fetchall()
+
+        return await self.store._database.read(read)
+
     async def log(self, run_id: str) -> list[int]:
         """The seqs of a run's whole log, as stored."""
         rows = await self.store.read_segments(run_id, after_seq=0, limit=10_000)
@@ -170,6 +280,7 @@ def output(
     acked: int = 1,
     change: RunChange | None = None,
     data: bytes | None = None,
+    noted: Noted | None = None,
 ) -> Append:
     """An append of `count` events."""
     last = expected + count
@@ -182,4 +293,5 @@ def output(
         acked=acked,
         data=records(expected + 1, last) if data is None else data,
         change=change,
+        noted=noted,
     )

@@ -84,6 +84,7 @@ def _page(*where: ColumnElement[bool], scope: str) -> Select[tuple[object, ...]]
             _in_tenant,
             tuple_(inputs.c.created, inputs.c.input_id) > tuple_(integer("after_time"), text("after_id")),
             runs.c.agent_id == func.coalesce(text("agent"), runs.c.agent_id),
+            runs.c.thread_id == func.coalesce(text("thread"), runs.c.thread_id),
             *where,
         )
         .order_by(inputs.c.created, inputs.c.input_id)
@@ -195,14 +196,15 @@ def get_input(transaction: Transaction, tenant: str, input_id: str) -> Input | N
 
 
 def list_inputs(transaction: Transaction, tenant: str, which: InputFilter, page: Page) -> list[Input]:
-    """Carry out `Store.list_inputs`. A filter by run wins over one by thread, which is then checked."""
+    """Carry out `Store.list_inputs`: by way of the run, else of the thread's runs, else in the order of time."""
     after_time, after_id = page.after or (-1, "")
     scope = "run" if which.run_id is not None else "thread" if which.thread_id is not None else ""
     rows = transaction.rows(
         PAGES[which.is_open, scope],
-        **{"run": {"run": which.run_id}, "thread": {"thread": which.thread_id}, "": {}}[scope],
+        **({"run": which.run_id} if scope == "run" else {}),
         tenant=tenant,
         agent=which.agent_id,
+        thread=which.thread_id,
         after_time=after_time,
         after_id=after_id,
         limit=page.size,

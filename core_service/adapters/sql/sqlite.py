@@ -17,10 +17,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from sqlalchemy.dialects.sqlite.pysqlite import dialect as sqlite_dialect
-
 from core_service.adapters.sql.connection_threads import ConnectionThreads
-from core_service.adapters.sql.statements import Statements
+from core_service.adapters.sql.statements import sqlite_statements
 from core_service.adapters.sql.transaction import Transaction
 from core_service.domain.errors import InvalidArgument, Refusal, StoreFull, StoreUnavailable
 
@@ -63,7 +61,7 @@ class Sqlite:
         self._path = path
         self._now = now
         self._synchronous = synchronous
-        self._statements = Statements(sqlite_dialect(paramstyle="named"))
+        self._statements = sqlite_statements()
         self._readers = ConnectionThreads("store-read", READERS, self._connect_reader)
         self._queue: SimpleQueue[_Operation | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()

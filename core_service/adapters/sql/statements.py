@@ -12,11 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
 from sqlalchemy import BigInteger, Boolean, Column, Integer, bindparam, func
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
+from sqlalchemy.dialects.sqlite.pysqlite import dialect as sqlite_dialect
 from sqlalchemy.engine import Compiled, Dialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
 from sqlalchemy.sql.operators import OperatorType
+from sqlalchemy.sql.selectable import FromClause
 
 from core_service.adapters.sql.schema import Id
 
@@ -49,6 +52,20 @@ class Statements:
         compiled = statement.compile(dialect=self._dialect)
         constants = {name: value for name, value in compiled.params.items() if value is not None}
         return str(compiled), constants
+
+
+class _SqliteCompiler(SQLiteCompiler):
+    """SQLAlchemy's own drops hints for SQLite, in silence."""
+
+    def get_from_hint_text(self, table: FromClause, text: str | None) -> str | None:
+        return text
+
+
+def sqlite_statements() -> Statements:
+    """Return the statements of SQLite, with their hints."""
+    dialect = sqlite_dialect(paramstyle="named")
+    dialect.statement_compiler = _SqliteCompiler
+    return Statements(dialect)
 
 
 class now(ColumnElement[int]):
