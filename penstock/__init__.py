@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from penstock.app import App
     from penstock.client import Client
-    from penstock.errors import AgentError, Fatal, InvalidOutput, Rejected
+    from penstock.durable import Step
+    from penstock.errors import (
+        AgentError,
+        Fatal,
+        InvalidOutput,
+        NonDeterministic,
+        OutputDuringStep,
+        Rejected,
+        RunFailed,
+        Suspended,
+    )
     from penstock.outputs import (
         Custom,
         Message,
@@ -28,11 +38,13 @@ if TYPE_CHECKING:
         Usage,
     )
     from penstock.parts import Data, File, Source
+    from penstock.questions import Answer
     from penstock.run import Run
     from penstock.v1.agent_pb2 import Skill
 
 __all__ = [
     "AgentError",
+    "Answer",
     "App",
     "Client",
     "Custom",
@@ -41,14 +53,19 @@ __all__ = [
     "File",
     "InvalidOutput",
     "Message",
+    "NonDeterministic",
+    "OutputDuringStep",
     "Reasoning",
     "Rejected",
     "Run",
+    "RunFailed",
     "Skill",
     "Source",
     "State",
+    "Step",
     "StepEnded",
     "StepStarted",
+    "Suspended",
     "Text",
     "ToolCall",
     "ToolCallDelta",
@@ -60,8 +77,19 @@ __all__ = [
 _HOMES = {
     "penstock.app": ("App",),
     "penstock.client": ("Client",),
-    "penstock.errors": ("AgentError", "Fatal", "InvalidOutput", "Rejected"),
+    "penstock.durable": ("Step",),
+    "penstock.errors": (
+        "AgentError",
+        "Fatal",
+        "InvalidOutput",
+        "NonDeterministic",
+        "OutputDuringStep",
+        "Rejected",
+        "RunFailed",
+        "Suspended",
+    ),
     "penstock.parts": ("Data", "File", "Source"),
+    "penstock.questions": ("Answer",),
     "penstock.run": ("Run",),
     "penstock.v1.agent_pb2": ("Skill",),
 }

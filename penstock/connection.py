@@ -16,7 +16,7 @@ import grpc.aio
 from penstock import wire
 from penstock.executions import Executions
 from penstock.grpc_options import CHANNEL_OPTIONS
-from penstock.outbox import Outboxes
+from penstock.outboxes import Outboxes
 from penstock.v1.worker_service_pb2 import (
     DESCRIPTOR,
     ConnectResponse,
@@ -60,9 +60,9 @@ class Connection:
         self._has_hung_up = False
 
     async def __aenter__(self) -> Self:
-        self._channel = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+        self.channel = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
         # Requests are bytes already (wire.py).
-        stream = self._channel.stream_stream(
+        stream = self.channel.stream_stream(
             _METHOD, request_serializer=_as_it_is, response_deserializer=ConnectResponse.FromString
         )
         self._call: _Call = stream()
@@ -70,7 +70,7 @@ class Connection:
             async with asyncio.timeout(WELCOME_WITHIN):
                 await self._introduce()
         except BaseException as error:
-            await self._channel.close()
+            await self.channel.close()
             if isinstance(error, (TimeoutError, CannotConnect, *_BROKEN)):
                 raise CannotConnect(_describe(error)) from error
             raise
@@ -80,7 +80,7 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._call.cancel()
-        await self._channel.close()
+        await self.channel.close()
 
     async def relay(self) -> str:
         """Carry what both sides say until the stream ends. Returns why it ended, for the log."""
@@ -127,6 +127,10 @@ class Connection:
                 self._executions.assign(message.assignment)
             case "cancel_requested":
                 self._executions.cancel(message.cancel_requested)
+            case "answered":
+                self._executions.answer(message.answered)
+            case "steered":
+                self._executions.steer(message.steered)
             case "revoked":
                 self._executions.revoke(message.revoked)
             case "draining":

@@ -3,6 +3,7 @@
 echo    repeats the text, a word per delta          slow    20 pieces in about 3.5 s, the same every time
 think   reasons, then answers                       error   says something, then raises
 tool    calls a tool of its own                     ctool   calls the first tool that the client offered
+approve books a table, once somebody approves it    steps   adds three numbers up, each in a durable step
 count   the load generator's agent: counts as fast or as slowly as it is told
 """
 
@@ -15,6 +16,7 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from penstock.app import App
+from penstock.durable import Step
 from penstock.errors import Rejected
 from penstock.outputs import Reasoning, ToolCall, ToolResult
 from penstock.run import Run
@@ -82,6 +84,37 @@ async def ctool(run: Run) -> AsyncIterator[str | ToolCall]:
         yield ToolCall(_call_id(run), run.tools[0].name, {"text": run.text})
     else:
         raise Rejected("Offer a tool, and I will call it.")
+
+
+@app.agent("approve", description="Books a table, once you have approved it.", capabilities=["tools", "approvals"])
+async def approve(run: Run) -> AsyncIterator[str | ToolCall | ToolResult]:
+    for word in ("I ", "found ", "a ", "table. "):
+        yield word
+    arguments = {"place": run.text.strip() or "Lucerne", "people": 2, "time": "19:30"}
+    call = ToolCall(_call_id(run), "book_table", arguments, title=f"Book a table in {arguments['place']}")
+    yield call
+    decision = await run.approve(call)
+    if decision:
+        yield ToolResult(call.call_id, {"booked": True, **arguments})
+        words = ("It ", "is ", "approved ", "and ", "booked.")
+    else:
+        yield ToolResult(call.call_id, denied=True)
+        words = ("It ", "was ", "not ", "approved: ", "nothing ", "is ", "booked.")
+    for word in words:
+        yield word
+
+
+@app.agent("steps", description="Adds three numbers up, each in a durable step.")
+async def steps(run: Run) -> AsyncIterator[str]:
+    total = 0
+    for number, name in enumerate(("one", "two", "three"), 1):
+        total += await run.step(name, _count_step, name, number)
+    yield f"makes {total}."
+
+
+async def _count_step(step: Step, name: str, number: int) -> int:
+    await step.say(f"{name} ")
+    return number
 
 
 class Count(msgspec.Struct, forbid_unknown_fields=True):

@@ -33,10 +33,25 @@ def records(value: object) -> list[bytes]:
     """The records of one yielded value; none for an empty text. Raises InvalidOutput, and then nothing was sent."""
     if isinstance(value, str):
         return text_records(value)
+    return output_records(to_output(value))
+
+
+def to_output(value: object) -> AnyOutput:
+    """What a yielded value means. Raises InvalidOutput."""
+    if isinstance(value, str):
+        return Text(value)
+    output = _from_dict(value) if isinstance(value, Mapping) else value
+    if isinstance(output, _CLASSES):
+        return output
+    raise InvalidOutput(f"a handler yields text, outputs of penstock or their dicts, not {type(output).__name__}")
+
+
+def output_records(output: AnyOutput) -> list[bytes]:
+    """The records of an output. Raises InvalidOutput."""
     try:
-        return _output_records(_from_dict(value) if isinstance(value, Mapping) else value)
+        return _output_records(output)
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise InvalidOutput(f"{type(value).__name__} cannot be sent: {error}") from error
+        raise InvalidOutput(f"{type(output).__name__} cannot be sent: {error}") from error
 
 
 def text_records(text: str) -> list[bytes]:
@@ -54,14 +69,12 @@ def _pieces(text: str) -> list[str]:
     return [whole[start : start + PIECE] for start in range(0, len(whole), PIECE)]
 
 
-def _output_records(output: object) -> list[bytes]:
+def _output_records(output: AnyOutput) -> list[bytes]:
     if isinstance(output, Text) and not output.lane:
         return text_records(output.text)
     if isinstance(output, Text | Reasoning) and not 0 < len(output.text) <= PIECE:
         return [_record(replace(output, text=piece)) for piece in _pieces(output.text)]
-    if isinstance(output, _CLASSES):
-        return [_record(output)]
-    raise InvalidOutput(f"a handler yields text, outputs of penstock or their dicts, not {type(output).__name__}")
+    return [_record(output)]
 
 
 def _from_dict(value: Mapping[object, object]) -> AnyOutput:
@@ -69,7 +82,10 @@ def _from_dict(value: Mapping[object, object]) -> AnyOutput:
     if output is None:
         raise InvalidOutput(f"a dict that is yielded has a `type`: {', '.join(map(str, _BY_TYPE))}")
     given = {str(name): content for name, content in value.items() if name != "type"}
-    return output(**given)  # type: ignore[arg-type]  # whatever does not fit is refused when it is written
+    try:
+        return output(**given)  # type: ignore[arg-type]  # whatever does not fit is refused when it is written
+    except (TypeError, ValueError) as error:
+        raise InvalidOutput(f"dict cannot be sent: {error}") from error
 
 
 def _record(output: AnyOutput) -> bytes:

@@ -6,7 +6,7 @@ stays in the worker's log.
 
 from __future__ import annotations
 
-from penstock.errors import AgentError, InvalidOutput, Rejected
+from penstock.errors import AgentError, InvalidOutput, NonDeterministic, Rejected
 from penstock.v1.run_pb2 import EndReason, RunError
 from penstock.v1.worker_service_pb2 import EndOutput
 
@@ -18,6 +18,9 @@ def end_of(error: BaseException) -> EndOutput:
             return _failed(EndReason.END_REASON_AGENT_ERROR, error.code, error.message, retryable=error.retryable)
         case Rejected():
             return _failed(EndReason.END_REASON_REJECTED, "REJECTED", error.message, retryable=False)
+        case NonDeterministic():
+            reason = EndReason.END_REASON_NON_DETERMINISTIC
+            return _failed(reason, "NON_DETERMINISTIC", error.message, retryable=False)
         case InvalidOutput():
             message = "The agent sent something that cannot be stored."
             return _failed(EndReason.END_REASON_INVALID_OUTPUT, "INVALID_OUTPUT", message, retryable=False)

@@ -47,6 +47,31 @@ class InvalidOutput(Exception):
     """Raised in a handler, at its `yield`: this value cannot be sent. Nothing of it was."""
 
 
+class OutputDuringStep(InvalidOutput):
+    """Raised where a handler or a step says something while one of its own steps runs beside it: nobody could tell what
+    of it a retry has to take back. Let the step say it, or wait for the step first.
+    """
+
+
+class NonDeterministic(Exception):
+    """A handler that was started again did not ask for what it had asked for before. The run ends, and is not retried.
+
+    Raised where that is found. Catching it helps nothing: what the run says afterwards is dropped.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Suspended(BaseException):
+    """Raised in a handler that waited for an answer for long, or whose worker leaves: this process lets the run go.
+
+    When the answer comes the handler is started again, maybe elsewhere, and gets its recorded steps and answers. What
+    it says from here on is dropped. Not an Exception, so that `except Exception` lets it pass.
+    """
+
+
 class PenstockError(Exception):
     """A call that failed. The reason is API and never changes; the message is for people."""
 

@@ -1,4 +1,4 @@
-"""The runs that a worker holds: started, cancelled, given up, forgotten.
+"""The runs that a worker holds: started, cancelled, parked, given up, forgotten.
 
 Owns who is held (from the assignment until the core has stored the end) and the handlers' tasks. It hears what the core
 says and answers into the outboxes; it does not know how either travels.
@@ -14,19 +14,27 @@ from typing import Self
 import structlog
 
 from penstock.app import ServedAgent
+from penstock.assembly import Assembly
+from penstock.capacity import Capacity
 from penstock.execution import Execution
-from penstock.outbox import Outboxes
+from penstock.idleness import Activity
+from penstock.line import Line
+from penstock.outboxes import Outboxes
+from penstock.parking import Parking
 from penstock.run import Run
 from penstock.v1.run_pb2 import EndReason
 from penstock.v1.worker_service_pb2 import (
     Accepted,
     Ack,
+    Answered,
     Assignment,
     CancelRequested,
     Decline,
     Drain,
     Held,
+    Released,
     Revoked,
+    Steered,
     Welcome,
     WorkerMessage,
 )
@@ -38,20 +46,27 @@ class Executions:
     """All runs of a worker. An async context manager: leaving it stops what still runs."""
 
     def __init__(
-        self, agents: Mapping[str, ServedAgent], outboxes: Outboxes, *, concurrency: int, grace: float
+        self,
+        agents: Mapping[str, ServedAgent],
+        outboxes: Outboxes,
+        line: Line,
+        *,
+        concurrency: int,
+        grace: float = 10.0,
+        park_seconds: float = 600.0,
+        max_parked: int = 1000,
     ) -> None:
         self._agents = agents
         self._outboxes = outboxes
-        self._free = concurrency
+        self._line = line
         self._grace = grace
         self._held: dict[str, Execution] = {}
-        self._partial: dict[str, Assignment] = {}
+        self._assembly = Assembly()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._turns = {
-            agent_id: asyncio.Semaphore(agent.declaration.concurrency)
-            for agent_id, agent in agents.items()
-            if agent.declaration.concurrency
-        }
+        self._capacity = Capacity(outboxes, agents, concurrency=concurrency)
+        self._parking = Parking(seconds=park_seconds, places=max_parked, let_go=self._let_go)
+        self._released: dict[str, Released] = {}
+        self._max_released = max_parked
         self._is_closing = False
         self.is_empty = asyncio.Event()
         """No run is held."""
@@ -96,14 +111,16 @@ class Executions:
         for answer in welcome.held:
             if not answer.revoked and answer.run_id not in self._held:
                 self._decline(answer.run_id, answer.attempt, "NOT_HELD")  # given up since the Hello
+        for released in self._released.values():  # the core that was told may not have heard
+            self._outboxes.say(WorkerMessage(released=released))
         if self._is_closing:
             self._outboxes.say(WorkerMessage(drain=Drain()))
-        elif self._free > 0:
-            self._outboxes.credit(self._free)
+        self._capacity.connect(grants=not self._is_closing)
 
     def disconnect(self) -> None:
         """The stream is gone. Handlers go on."""
-        self._partial.clear()
+        self._capacity.disconnect()
+        self._assembly.clear()
         for execution in self._held.values():
             execution.outbox.rewind()
 
@@ -114,16 +131,18 @@ class Executions:
         if held is not None and held.run.attempt >= attempt:
             self._accept(held.run)
             return
-        whole = self._assemble(assignment)
+        whole = self._assembly.put(assignment)
         if whole is None:
             return
+        self._capacity.spend()
+        self._released.pop(run_id, None)
         if held is not None:
             self._drop(held, "REVOKED")
         refusal = self._refusal(whole.run.agent_id)
         if refusal:
             log.warning("run_declined", run_id=run_id, agent_id=whole.run.agent_id, reason=refusal)
             self._decline(run_id, attempt, refusal)
-            self._outboxes.credit(1)
+            self._capacity.give_back()
             return
         self._start(whole)
 
@@ -140,6 +159,22 @@ class Executions:
         if execution is not None:
             execution.cancel(_reason(request.reason))
 
+    def answer(self, answered: Answered) -> None:
+        """A question was settled."""
+        execution = self._held.get(answered.run_id)
+        if execution is None:
+            self._assembly.answer(answered)
+        else:
+            execution.answer(answered.key, answered.answer)
+
+    def steer(self, steered: Steered) -> None:
+        """A message for a handler."""
+        execution = self._held.get(steered.run_id)
+        if execution is None:
+            self._assembly.steer(steered)
+        else:
+            execution.steer(steered.message)
+
     def revoke(self, revoked: Revoked) -> None:
         """A run is somebody else's, or over."""
         execution = self._held.get(revoked.run_id)
@@ -147,9 +182,11 @@ class Executions:
             self._drop(execution, "REVOKED")
 
     def close(self) -> None:
-        """Take no more runs, and tell the core."""
+        """Take no more runs, let go those that wait, and tell the core."""
         self._is_closing = True
+        self._capacity.disconnect()
         self._outboxes.say(WorkerMessage(drain=Drain()))
+        self._parking.close()
 
     def give_up(self, reason: str) -> None:
         """Stop all handlers and hold nothing any more."""
@@ -162,46 +199,44 @@ class Executions:
             self._drop(execution, "SHUTDOWN")
             self._decline(execution.run.id, execution.run.attempt, "DRAINING")
 
-    def _assemble(self, assignment: Assignment) -> Assignment | None:
-        """Records may come in several messages; None until the last."""
-        run_id = assignment.run.id
-        earlier = self._partial.pop(run_id, None)
-        if earlier is not None and earlier.run.attempt == assignment.run.attempt:
-            earlier.records.extend(assignment.records)
-            earlier.more = assignment.more
-            assignment = earlier
-        if assignment.more:
-            self._partial[run_id] = assignment
-            return None
-        return assignment
-
     def _refusal(self, agent_id: str) -> str:
         if self._is_closing:
             return "DRAINING"
         return "" if agent_id in self._agents else "UNKNOWN_AGENT"
 
     def _start(self, assignment: Assignment) -> None:
-        run = Run(assignment)
-        execution = Execution(self._agents[run.agent_id], run, self._outboxes.open(run.id, run.attempt))
+        run = assignment.run
+        outbox = self._outboxes.open(run.id, run.attempt)
+        execution = Execution(self._agents[run.agent_id], assignment, outbox, self._line, self._hear)
         self._held[run.id] = execution
         self.is_empty.clear()
-        self._accept(run)
-        self._free -= 1
+        self._accept(execution.run)
+        self._capacity.admit(execution)
         task = asyncio.create_task(self._execute(execution), name=f"{run.agent_id} {run.id}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _execute(self, execution: Execution) -> None:
-        turn = self._turns.get(execution.run.agent_id)
-        if turn is None:
-            await execution.execute()
+        await self._capacity.turn(execution)
+        await execution.execute()
+        self._parking.leave(execution)
+        self._capacity.rest(execution)
+
+    def _hear(self, execution: Execution, activity: Activity) -> None:
+        """A run begins to wait, or goes on."""
+        self._parking.leave(execution)
+        if activity is Activity.BUSY:
+            self._capacity.go_on(execution)
         else:
-            # The core keeps the limit too. It may be ahead of a handler that still cleans up after a lost run.
-            async with turn:
-                await execution.execute()
-        self._free += 1
-        if not self._is_closing:
-            self._outboxes.credit(1)
+            self._capacity.rest(execution)
+        if activity is Activity.WAITING:
+            self._parking.park(execution)
+
+    def _let_go(self, execution: Execution) -> None:
+        """A parked run has waited long enough here."""
+        execution.suspend()
+        asyncio.get_running_loop().call_later(self._grace, execution.stop)
+        self._forget_if_over(execution)
 
     def _accept(self, run: Run) -> None:
         self._outboxes.say(WorkerMessage(accepted=Accepted(run_id=run.id, attempt=run.attempt)))
@@ -211,14 +246,25 @@ class Executions:
         self._outboxes.say(WorkerMessage(decline=decline))
 
     def _forget_if_over(self, execution: Execution) -> None:
-        if execution.has_ended and not execution.outbox.is_pending:
-            self._forget(execution)
+        if not execution.is_over or execution.outbox.is_pending:
+            return
+        self._forget(execution)
+        if execution.is_suspended:
+            self._release(execution.run)
+
+    def _release(self, run: Run) -> None:
+        released = Released(run_id=run.id, attempt=run.attempt)
+        self._released[run.id] = released
+        while len(self._released) > self._max_released:
+            del self._released[next(iter(self._released))]
+        self._outboxes.say(WorkerMessage(released=released))
 
     def _drop(self, execution: Execution, reason: str) -> None:
         execution.drop(reason)
         self._forget(execution)
 
     def _forget(self, execution: Execution) -> None:
+        self._parking.leave(execution)
         del self._held[execution.run.id]
         if not self._held:
             self.is_empty.set()

@@ -10,17 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import cast
 
 from penstock import wire
-from penstock.encoding import records
 from penstock.errors import InvalidOutput
 from penstock.json_text import to_json
-from penstock.outbox import Outbox
 from penstock.outputs import AnyOutput
 from penstock.run import Run
+from penstock.scopes import Scope, task_of_caller
 from penstock.threads import Handoff, in_thread
 
 HandlerFunction = Callable[[Run], object]
@@ -38,15 +38,15 @@ class Handler:
         self.is_interruptible = self._drive in (_drive_coroutine, _drive_async_generator)
         """A cancel can be raised in it. Code in a thread looks at `run.cancelled` instead."""
 
-    async def run(self, run: Run, outbox: Outbox) -> str:
+    async def run(self, run: Run, scope: Scope) -> str:
         """Run the handler to its end. Returns the JSON of its result, empty when it had none or it was output."""
-        result = await self._drive(self._function, run, outbox)
+        scope.runner = task_of_caller()
+        result = await self._drive(self._function, run, scope)
+        scope.check_complete()
         if result is None:
             return ""
         if isinstance(result, str | AnyOutput):
-            for record in records(result):
-                if not outbox.add(record):
-                    await outbox.room()
+            await scope.say(result)
             return ""
         return _result_json(result)
 
@@ -61,7 +61,7 @@ def _result_json(result: object) -> str:
     return text
 
 
-_Drive = Callable[[HandlerFunction, Run, Outbox], Awaitable[object]]
+_Drive = Callable[[HandlerFunction, Run, Scope], Awaitable[object]]
 
 
 def _form(function: HandlerFunction) -> _Drive:
@@ -72,12 +72,13 @@ def _form(function: HandlerFunction) -> _Drive:
     return _drive_function
 
 
-async def _drive_coroutine(function: HandlerFunction, run: Run, outbox: Outbox) -> object:
+async def _drive_coroutine(function: HandlerFunction, run: Run, scope: Scope) -> object:
     return await cast("Awaitable[object]", function(run))
 
 
-async def _drive_async_generator(function: HandlerFunction, run: Run, outbox: Outbox) -> object:
+async def _drive_async_generator(function: HandlerFunction, run: Run, scope: Scope) -> object:
     generator = cast("AsyncGenerator[object, None]", function(run))
+    outbox = scope.attempt.outbox
     turn_over = time.monotonic() + TURN
     async with contextlib.aclosing(generator):
         step = generator.__anext__()
@@ -87,7 +88,7 @@ async def _drive_async_generator(function: HandlerFunction, run: Run, outbox: Ou
             except StopAsyncIteration:
                 return None
             try:
-                for record in records(value):
+                for record in scope.records(value):
                     if not outbox.add(record):
                         await outbox.room()
                 if time.monotonic() >= turn_over:
@@ -99,26 +100,34 @@ async def _drive_async_generator(function: HandlerFunction, run: Run, outbox: Ou
                 step = generator.__anext__()
 
 
-async def _drive_function(function: HandlerFunction, run: Run, outbox: Outbox) -> object:
-    return await in_thread(lambda: function(run), name=run.id)
+async def _drive_function(function: HandlerFunction, run: Run, scope: Scope) -> object:
+    return await in_thread(lambda: _call(function, run, scope), name=run.id)
 
 
-async def _drive_generator(function: HandlerFunction, run: Run, outbox: Outbox) -> object:
-    handoff = Handoff(outbox)
+async def _drive_generator(function: HandlerFunction, run: Run, scope: Scope) -> object:
+    handoff = Handoff(scope.attempt.outbox)
     generator = cast("Generator[object, None, object]", function(run))
-    return await in_thread(lambda: _exhaust(generator, handoff), name=run.id)
+    return await in_thread(lambda: _exhaust(generator, scope, handoff), name=run.id)
 
 
-def _exhaust(generator: Generator[object, None, object], handoff: Handoff) -> object:
+def _call(function: HandlerFunction, run: Run, scope: Scope) -> object:
+    """In the thread."""
+    scope.runner = threading.get_ident()
+    return function(run)
+
+
+def _exhaust(generator: Generator[object, None, object], scope: Scope, handoff: Handoff) -> object:
     """In the thread. Returns what the generator returned."""
+    scope.runner = threading.get_ident()
     with contextlib.closing(generator):
         try:
             value = next(generator)
             while True:
                 try:
-                    for record in records(value):
-                        if not handoff.put(record):
-                            return None
+                    for record in scope.records(value):
+                        handoff.put(record)
+                    if scope.attempt.is_mute:
+                        return None
                 except InvalidOutput as error:
                     value = generator.throw(error)
                 else:

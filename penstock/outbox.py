@@ -1,25 +1,20 @@
 """The outputs that a worker has made and that no core has acknowledged: numbered per run, bounded, ready to be resent.
 
-An `Outbox` holds those of one attempt as records (`wire.py`); `Outboxes` holds the boxes of a worker, says when there
-is something to send, and packs requests. Numbers are given here and nowhere else, so that a resend adds nothing twice.
-Nothing here knows handlers or gRPC. Everything is called in the event loop.
+An `Outbox` holds those of one attempt as records (`wire.py`). Numbers are given here and nowhere else, so that a resend
+adds nothing twice. Nothing here knows handlers or gRPC. Everything is called in the event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from penstock import wire
-from penstock.v1.worker_service_pb2 import Credit, WorkerMessage
 
-MAX_OUTPUTS = 4_000
-MAX_BYTES = 1 << 20
-MAX_BYTES_IN_ALL = 64 << 20
+if TYPE_CHECKING:
+    from penstock.outboxes import Outboxes
 
-_LAST_RECORD = wire.MAX_OUTPUT + 64
-"""Who was not told to wait may add one more record. Its size is kept free, so that no bound is ever passed."""
 _OVERHEAD = 128
 """More than an Outputs message weighs beside its records."""
 
@@ -50,7 +45,8 @@ class Outbox:
         self._fresh: list[bytes] = []
         self._unsent: deque[_Chunk] = deque()
         self._under_way: deque[_Chunk] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+        self._awaited: list[tuple[int, asyncio.Future[None]]] = []
 
     def add(self, record: bytes) -> bool:
         """Number and keep a record. True: there is room for more; else the caller must await `room`."""
@@ -87,16 +83,26 @@ class Outbox:
     async def room(self) -> None:
         """Return once there is room for another output."""
         while not self.closed and not self.has_room_for(1):
-            self._waiter = asyncio.get_running_loop().create_future()
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
             self._boxes.blocked(self)
-            await self._waiter
-        if self.closed:
-            raise asyncio.CancelledError("the run is not held any more")
+            await waiter
+        self._check_held()
+
+    async def stored(self, number: int) -> None:
+        """Return once the core has stored the output of this number, and so all before it."""
+        if self.acked < number and not self.closed:
+            waiter = asyncio.get_running_loop().create_future()
+            self._awaited.append((number, waiter))
+            self._boxes.awaited(self)
+            await waiter
+        self._check_held()
 
     def wake(self) -> None:
-        """Let whoever waits for room look again."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        """Let those who wait for room look again."""
+        if self._waiters:
+            waiters, self._waiters = self._waiters, []
+            _release(waiters)
 
     def take(self, limit: int) -> bytes | None:
         """The next unsent outputs as a piece of a request of at most `limit` bytes; None when nothing fits."""
@@ -119,6 +125,7 @@ class Outbox:
         self._drop(self._under_way, accepted)
         if accepted == self.sent:
             self._boxes.landed()
+        self._tell_stored()
         self.wake()
 
     def rewind(self) -> None:
@@ -139,6 +146,7 @@ class Outbox:
             self._boxes.stir(self)
         else:
             self._boxes.unsent.pop(self, None)
+        self._tell_stored()
         self.wake()
 
     def close(self) -> None:
@@ -149,7 +157,18 @@ class Outbox:
         self._fresh.clear()
         self._free(self._bytes)
         self._boxes.unsent.pop(self, None)
+        self._tell_stored()
         self.wake()
+
+    def _check_held(self) -> None:
+        if self.closed:
+            raise asyncio.CancelledError("the run is not held any more")
+
+    def _tell_stored(self) -> None:
+        if self._awaited:
+            stored = [waiter for number, waiter in self._awaited if self.closed or number <= self.acked]
+            self._awaited = [entry for entry in self._awaited if not self.closed and entry[0] > self.acked]
+            _release(stored)
 
     def _bundle(self, limit: int) -> bool:
         """Make the fresh records that fit a chunk. False: there are none, or none fits."""
@@ -181,6 +200,12 @@ class Outbox:
         self._boxes.freed(size)
 
 
+def _release(waiters: list[asyncio.Future[None]]) -> None:
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+
+
 def _count_that_fits(records: list[bytes], limit: int) -> int:
     size = 0
     for count, record in enumerate(records):
@@ -188,95 +213,3 @@ def _count_that_fits(records: list[bytes], limit: int) -> int:
         if size > limit:
             return count
     return len(records)
-
-
-class Outboxes:
-    """All outboxes of a worker, what else it has to say, and whether it is time to say it."""
-
-    def __init__(self) -> None:
-        self.max_outputs = MAX_OUTPUTS
-        self.max_bytes = MAX_BYTES - _LAST_RECORD
-        self.max_bytes_in_all = MAX_BYTES_IN_ALL - _LAST_RECORD
-        self.bytes = 0
-        self.in_flight = 0
-        """Boxes that wait for an acknowledgement of what they sent."""
-        self.unsent: dict[Outbox, None] = {}
-        self.stirred = asyncio.Event()
-        """There is something to send."""
-        self.urgent = asyncio.Event()
-        """No use in gathering more: the core has nothing of ours to do, or a handler waits for room."""
-        self._said: list[bytes] = []
-        self._credit = 0
-        self._waiting: list[Outbox] = []
-
-    def open(self, run_id: str, attempt: int) -> Outbox:
-        """An empty outbox."""
-        return Outbox(self, run_id, attempt)
-
-    def limit(self, *, outputs: int, size: int) -> None:
-        """Bounds of one run as the core wishes them; 0 leaves ours, which are never exceeded."""
-        self.max_outputs = min(outputs or MAX_OUTPUTS, MAX_OUTPUTS)
-        self.max_bytes = max(min(size or MAX_BYTES, MAX_BYTES) - _LAST_RECORD, 0)
-
-    def say(self, message: WorkerMessage) -> None:
-        """Send a message, ahead of the outputs that wait."""
-        self._said.append(wire.message(message))
-        self.stirred.set()
-
-    def credit(self, runs: int) -> None:
-        """The core may send that many more runs."""
-        self._credit += runs
-        self.stirred.set()
-
-    def begin(self) -> None:
-        """A new stream: what was to be said on the old one is void."""
-        self._said.clear()
-        self._credit = 0
-
-    def stir(self, box: Outbox) -> None:
-        """`box` has something to send."""
-        self.unsent[box] = None
-        self.stirred.set()
-
-    def blocked(self, box: Outbox) -> None:
-        """A handler waits for room in `box`."""
-        if box.has_unsent:
-            self.urgent.set()
-        if self.bytes > self.max_bytes_in_all:
-            self._waiting.append(box)
-
-    def freed(self, size: int) -> None:
-        """That many bytes are not held any more."""
-        self.bytes -= size
-        if self._waiting and self.bytes <= self.max_bytes_in_all:
-            waiting, self._waiting = self._waiting, []
-            for box in waiting:
-                box.wake()
-
-    def landed(self) -> None:
-        """One box more has nothing under way."""
-        self.in_flight -= 1
-        if not self.in_flight:
-            self.urgent.set()
-
-    def take(self) -> bytes | None:
-        """The next request of at most 1 MiB; None once everything has been sent."""
-        pieces, self._said = self._said, []
-        if self._credit:
-            pieces.append(wire.message(WorkerMessage(credit=Credit(runs=self._credit))))
-            self._credit = 0
-        free = wire.MAX_REQUEST - sum(map(len, pieces))
-        while self.unsent:
-            box = next(iter(self.unsent))
-            piece = box.take(free)
-            if piece is None:
-                break
-            pieces.append(piece)
-            free -= len(piece)
-            if not box.has_unsent:
-                del self.unsent[box]
-        if pieces:
-            return b"".join(pieces)
-        self.stirred.clear()
-        self.urgent.clear()
-        return None

@@ -1,6 +1,6 @@
-"""The run as its handler sees it: what was asked, by whom, and whether to stop.
+"""The run as its handler sees it: what was asked, by whom, whether to stop, and what it can do that lasts.
 
-A view of the assignment, decoded where it is looked at. It changes nothing and sends nothing.
+A view of the assignment, decoded where it is looked at. What it does is done by `durable.py`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,18 @@ import asyncio
 import threading
 from collections.abc import Generator
 from functools import cached_property
+from typing import TYPE_CHECKING
 
+from penstock.durable import Durable
+from penstock.inbox import Inbox
 from penstock.json_text import from_json
 from penstock.v1.message_pb2 import Message, Role
 from penstock.v1.run_pb2 import ClientTool, RunOptions
 from penstock.v1.worker_service_pb2 import Assignment
+
+if TYPE_CHECKING:
+    from penstock.attempt import Attempt
+    from penstock.scopes import Scope
 
 
 class Cancellation:
@@ -54,18 +61,44 @@ class Cancellation:
                 waiter.set_result(None)
 
 
-class Run:
+class Run(Durable):
     """One call of an agent, as handed to its handler."""
 
-    def __init__(self, assignment: Assignment) -> None:
+    def __init__(self, assignment: Assignment, attempt: Attempt | None = None) -> None:
+        """Without an attempt nobody serves it, and it can only be looked at."""
         self._assignment = assignment
+        self._attempt = attempt
         self.id = assignment.run.id
         self.agent_id = assignment.run.agent_id
         self.thread = assignment.run.thread_id
         """Id of the conversation."""
         self.attempt = assignment.run.attempt
         """How often the handler was started for this run, this time included."""
+        self.depth = assignment.run.depth
+        """How many runs are above it: 0 unless another run called it."""
+        self.parent = assignment.run.parent_run_id
+        """Id of the run that called it; empty when none did."""
         self.cancelled = Cancellation()
+
+    @property
+    def _own_scope(self) -> Scope:
+        return self._served.handler
+
+    @property
+    def _served(self) -> Attempt:
+        if self._attempt is None:
+            raise RuntimeError(f"nobody serves {self.id}: this Run was made by hand")
+        return self._attempt
+
+    @property
+    def replaying(self) -> bool:
+        """The handler has not passed yet what an earlier attempt recorded; what it says now was said before."""
+        return not self._served.replay.is_over
+
+    @property
+    def inbox(self) -> Inbox:
+        """Messages that arrive while it runs: `run.inbox.read()`, or `async for message in run.inbox`."""
+        return Inbox(self._served)
 
     @cached_property
     def messages(self) -> tuple[Message, ...]:

@@ -62,15 +62,14 @@ class Handoff:
         self._records: deque[bytes] = deque()
         self._is_called = False
 
-    def put(self, record: bytes) -> bool:
-        """From the thread: hand over a record, and wait while there is no room. False: nobody wants it any more."""
+    def put(self, record: bytes) -> None:
+        """From the thread: hand over a record, and wait while there is no room."""
         self._records.append(record)
         if len(self._records) >= BATCH or len(record) > SMALL or not self._outbox.has_room_for(BATCH):
             asyncio.run_coroutine_threadsafe(self._settle(), self._loop).result()
         elif not self._is_called:
             self._is_called = True
             self._loop.call_soon_threadsafe(self._empty)
-        return not self._outbox.closed
 
     def _empty(self) -> None:
         self._is_called = False  # before the look: what is put from here on calls again
@@ -79,5 +78,5 @@ class Handoff:
 
     async def _settle(self) -> None:
         self._empty()
-        with contextlib.suppress(asyncio.CancelledError):  # closed; `put` says so
+        with contextlib.suppress(asyncio.CancelledError):  # closed: nobody wants it any more
             await self._outbox.room()

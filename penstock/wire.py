@@ -15,6 +15,8 @@ from penstock.v1.worker_service_pb2 import ConnectRequest, Output, Outputs, Work
 
 MAX_OUTPUT = 256 << 10
 """Bytes of one output."""
+MAX_ADDRESS = 4 << 10
+"""Bytes that the keys and the lane of a step add to it."""
 MAX_REQUEST = 1 << 20
 """Bytes of one message on the stream."""
 

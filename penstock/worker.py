@@ -23,7 +23,8 @@ from pydantic import Field
 from penstock.app import App
 from penstock.connection import LEAVE_WITHIN, CannotConnect, Connection
 from penstock.executions import Executions
-from penstock.outbox import Outboxes
+from penstock.line import Line
+from penstock.outboxes import Outboxes
 from penstock.settings import Settings
 from penstock.v1.worker_service_pb2 import Hello
 
@@ -41,6 +42,8 @@ class WorkerSettings(Settings, table="worker"):
     core: str = Field("127.0.0.1:50051", min_length=1, description="Addresses of cores, separated by commas.")
     concurrency: int = Field(100, ge=1, description="Runs at a time, over all agents.")
     run_grace: float = Field(30.0, ge=0, description="Shutdown: seconds that runs have to end by themselves.")
+    park_seconds: float = Field(600.0, ge=0, description="Seconds that a handler which waits for an answer is kept.")
+    max_parked: int = Field(1000, ge=0, description="Handlers that are kept while they wait; the oldest leave first.")
     handler_grace: float = Field(10.0, ge=0, description="Shutdown: seconds that the other handlers have to clean up.")
 
     @property
@@ -59,8 +62,15 @@ class Worker:
         self._app = app
         self._settings = settings
         self._outboxes = Outboxes()
+        self._line = Line()
         self._executions = Executions(
-            app.agents, self._outboxes, concurrency=settings.concurrency, grace=settings.handler_grace
+            app.agents,
+            self._outboxes,
+            self._line,
+            concurrency=settings.concurrency,
+            grace=settings.handler_grace,
+            park_seconds=settings.park_seconds,
+            max_parked=settings.max_parked,
         )
         self._drain = asyncio.Event()
         self._connection: Connection | None = None
@@ -129,6 +139,7 @@ class Worker:
 
     def _connected(self, connection: Connection) -> None:
         self._connection = connection
+        self._line.put_up(connection.channel)
         self._trouble = ""
         if self._lease_timer is not None:
             self._lease_timer.cancel()
@@ -144,6 +155,7 @@ class Worker:
 
     def _disconnected(self) -> None:
         self._connection = None
+        self._line.take_down()
         self._executions.disconnect()
         loop = asyncio.get_running_loop()
         self._lease_timer = loop.call_later(self._lease, self._executions.give_up, "LEASE_LOST")

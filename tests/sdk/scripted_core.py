@@ -12,10 +12,12 @@ import grpc.aio
 
 from penstock.grpc_options import SERVER_OPTIONS
 from penstock.v1.message_pb2 import DataPart, Message, Part, Role, TextPart
-from penstock.v1.run_pb2 import Run
+from penstock.v1.run_pb2 import InputOutcome, Run
 from penstock.v1.worker_service_pb2 import (
     Accepted,
     Ack,
+    Answered,
+    AnswerRecord,
     Assignment,
     ConnectRequest,
     ConnectResponse,
@@ -24,12 +26,18 @@ from penstock.v1.worker_service_pb2 import (
     EndOutput,
     HeldAnswer,
     Hello,
+    InboxRecord,
     Output,
+    Record,
+    Released,
+    Steered,
+    StepRecord,
     Welcome,
     WorkerMessage,
 )
 from penstock.v1.worker_service_pb2_grpc import WorkerServiceServicer, add_WorkerServiceServicer_to_server
 
+ANSWERED = InputOutcome.INPUT_OUTCOME_ANSWERED
 PATIENCE = 10.0
 """Seconds that a test waits for anything before it fails."""
 
@@ -44,6 +52,7 @@ class Session:
         self.credit = 0
         self.accepted: list[Accepted] = []
         self.declined: list[Decline] = []
+        self.released: list[Released] = []
         self.draining = False
         self.requests: list[ConnectRequest] = []
         self.outputs: defaultdict[str, list[tuple[int, Output]]] = defaultdict(list)
@@ -93,9 +102,21 @@ class Session:
         welcome.lease.FromMilliseconds(int(lease * 1000))
         await self.say(CoreMessage(welcome=welcome))
 
-    async def assign(self, agent_id: str, text: str = "", *, run_id: str = "run_1", attempt: int = 1) -> None:
+    async def assign(
+        self, agent_id: str, text: str = "", *records: Record, run_id: str = "run_1", attempt: int = 1
+    ) -> None:
         """Send a run with one message of the user."""
-        await self.say(CoreMessage(assignment=assignment(agent_id, text, run_id=run_id, attempt=attempt)))
+        whole = assignment(agent_id, text, run_id=run_id, attempt=attempt)
+        whole.records.extend(records)
+        await self.say(CoreMessage(assignment=whole))
+
+    async def answer(self, key: str, answer_json: str = '{"answer":"yes"}', *, run_id: str = "run_1") -> None:
+        """Pass on an answer."""
+        await self.say(CoreMessage(answered=Answered(run_id=run_id, key=key, answer=answered(key, answer_json).answer)))
+
+    async def steer(self, text: str, *, run_id: str = "run_1") -> None:
+        """Hand on a steering message; its text is its id."""
+        await self.say(CoreMessage(steered=Steered(run_id=run_id, message=steering(text))))
 
     async def ack(self, accepted: int, *, run_id: str = "run_1", attempt: int = 1) -> None:
         """Acknowledge by hand."""
@@ -137,6 +158,8 @@ class Session:
                 self.accepted.append(message.accepted)
             case "decline":
                 self.declined.append(message.decline)
+            case "released":
+                self.released.append(message.released)
             case "drain":
                 self.draining = True
             case "outputs":
@@ -199,6 +222,32 @@ def assignment(agent_id: str, text: str = "", *, data: str = "", run_id: str = "
         messages=[Message(role=Role.ROLE_USER, parts=[part])],
         new_messages=1,
     )
+
+
+def finished(key: str, result_json: str = "null", *, args_hash: bytes = b"") -> Record:
+    """The record of a finished step."""
+    step = StepRecord(parent_key=key.rpartition("/")[0], completed=True, result_json=result_json, args_hash=args_hash)
+    return Record(key=key, step=step)
+
+
+def answered(key: str, answer_json: str = '{"answer":"yes"}', *, outcome: InputOutcome.ValueType = ANSWERED) -> Record:
+    """The record of a settled question."""
+    return Record(key=key, answer=AnswerRecord(input_id=f"inp_{key}", outcome=outcome, answer_json=answer_json))
+
+
+def asked(key: str) -> Record:
+    """The record of a question that is open."""
+    return Record(key=key, answer=AnswerRecord(input_id=f"inp_{key}"))
+
+
+def took(read: int, *texts: str) -> Record:
+    """The record of a read of the inbox."""
+    return Record(inbox=InboxRecord(read=read, messages=[steering(text) for text in texts]))
+
+
+def steering(text: str) -> Message:
+    """A message of the user; its text is its id."""
+    return Message(id=text, role=Role.ROLE_USER, parts=[Part(text=TextPart(text=text))])
 
 
 def held(run_id: str = "run_1", *, attempt: int = 1, accepted: int = 0, revoked: bool = False) -> HeldAnswer:

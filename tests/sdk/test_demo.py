@@ -5,11 +5,13 @@ import time
 import pytest
 
 from penstock.demo import SLOW_PIECES, app
-from penstock.v1.message_pb2 import Message, Part, Role, ToolResultPart
-from penstock.v1.run_pb2 import ClientTool, EndReason
+from penstock.v1.message_pb2 import Message, Part, Role, ToolOutcome, ToolResultPart
+from penstock.v1.run_pb2 import ClientTool, EndReason, InputKind
 from penstock.v1.worker_service_pb2 import CoreMessage
 from tests.sdk.conftest import StartWorker
 from tests.sdk.scripted_core import ScriptedCore, Session, assignment
+
+APPROVAL = InputKind.INPUT_KIND_APPROVAL
 
 
 @pytest.fixture
@@ -19,7 +21,9 @@ async def demo(core: ScriptedCore, start_worker: StartWorker) -> Session:
 
 
 def test_the_demo_agents_are_those_of_the_design() -> None:
-    assert sorted(app.agents) == ["count", "ctool", "echo", "error", "slow", "think", "tool"]
+    assert sorted(app.agents) == [
+        *("approve", "count", "ctool", "echo", "error", "slow", "steps", "think", "tool"),
+    ]
 
 
 async def test_echo_repeats_a_word_per_delta(demo: Session) -> None:
@@ -137,3 +141,38 @@ async def test_runs_of_many_agents_share_one_worker(demo: Session) -> None:
     for number in range(50):
         await demo.end(f"run_{number}")
         assert demo.text(f"run_{number}") == f"run {number} "
+
+
+async def test_approve_books_once_somebody_approves(demo: Session) -> None:
+    await demo.assign("approve", "Bern")
+    await demo.until(lambda session: session.kinds()[-1:] == ["wait"])
+    asked = next(output.ask for _, output in demo.outputs["run_1"] if output.HasField("ask"))
+    call = next(output.tool_call for _, output in demo.outputs["run_1"] if output.HasField("tool_call"))
+    assert (asked.kind, asked.call_id, asked.message) == (APPROVAL, call.call_id, "Book a table in Bern")
+    assert demo.text() == "I found a table. "
+
+    await demo.answer("ask#1", '{"approved":true}')
+    await demo.end()
+
+    result = next(output.tool_result for _, output in demo.outputs["run_1"] if output.HasField("tool_result"))
+    assert (result.call_id, result.output_json[:14]) == (call.call_id, '{"booked":true')
+    assert demo.text() == "I found a table. It is approved and booked."
+
+
+async def test_approve_books_nothing_unless_it_is_approved(demo: Session) -> None:
+    await demo.assign("approve", "Bern")
+    await demo.until(lambda session: session.kinds()[-1:] == ["wait"])
+    await demo.answer("ask#1", '{"approved":false}')
+    await demo.end()
+
+    result = next(output.tool_result for _, output in demo.outputs["run_1"] if output.HasField("tool_result"))
+    assert result.outcome == ToolOutcome.TOOL_OUTCOME_DENIED
+    assert demo.text() == "I found a table. It was not approved: nothing is booked."
+
+
+async def test_steps_adds_three_numbers_up_in_three_steps(demo: Session) -> None:
+    await demo.assign("steps")
+    await demo.end()
+
+    assert demo.kinds() == ["step_started", "text", "step_ended"] * 3 + ["text", "end"]
+    assert demo.text() == "one two three makes 6."

@@ -232,7 +232,7 @@ REFUSED: list[tuple[object, str]] = [
     ({"text": "no type"}, "a dict that is yielded has a `type`"),
     ({"type": "txet", "text": "a"}, "a dict that is yielded has a `type`"),
     ({"type": "text", "txet": "a"}, "txet"),
-    ({"type": "text", "text": 7}, "dict cannot be sent"),
+    ({"type": "text", "text": 7}, "Text cannot be sent"),
     (penstock.Custom("c", object()), "cannot be written as JSON"),
     (penstock.Custom("c", CIRCLE), "Custom cannot be sent"),
     (penstock.Usage(2**40), "Usage cannot be sent"),

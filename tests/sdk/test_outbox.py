@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock import wire
-from penstock.outbox import MAX_BYTES, MAX_BYTES_IN_ALL, MAX_OUTPUTS, Outbox, Outboxes
+from penstock.outbox import Outbox
+from penstock.outboxes import MAX_BYTES, MAX_BYTES_IN_ALL, MAX_OUTPUTS, Outboxes
 from penstock.v1.worker_service_pb2 import (
     Accepted,
     ConnectRequest,
