@@ -143,8 +143,12 @@ def _add_services(server: grpc.aio.Server, engine: Engine) -> tuple[WorkerServic
     worker_servicer = WorkerServicer(engine.workers, engine.journal)
     servicers: dict[str, object] = {
         "AgentService": AgentServicer(engine.agents),
-        "ThreadService": ThreadServicer(engine.threads),
-        "RunService": RunServicer(engine.creates, engine.runs, engine.hub, engine.logs),
+        "ThreadService": ThreadServicer(
+            engine.threads, engine.thread_states, engine.thread_forks, engine.thread_hub, engine.deletions
+        ),
+        "RunService": RunServicer(
+            engine.creates, engine.runs, engine.hub, engine.logs, engine.bulk_cancels, engine.deletions
+        ),
         "RetentionService": RetentionServicer(engine.retention),
         "ScheduleService": ScheduleServicer(engine.schedules),
         "SystemService": SystemServicer(engine.status),
@@ -200,6 +204,8 @@ async def _background(engine: Engine, bus: Bus, reaper: Reaper) -> AsyncIterator
         engine.dispatch.run(),
         engine.promotions.run(),
         engine.folding.run(),
+        engine.deletions.run(),
+        engine.thread_hub.run(),
         engine.schedules.run(),
         engine.retention.run(),
         reaper.renew(),
@@ -238,6 +244,7 @@ async def _drain(
         async with asyncio.timeout(settings.drain_timeout):
             await engine.journal.empty()
     engine.hub.drain()
+    engine.thread_hub.drain()
     await server.stop(grace=1.0)
     try:
         await engine.store.remove_core(engine.core_id, grace=settings.lease)

@@ -6,7 +6,9 @@ from importlib.metadata import version
 
 from core_service.config import CoreSettings
 from core_service.engine.agents import Agents
+from core_service.engine.bulk_cancels import BulkCancels
 from core_service.engine.creates import CreateLimits, Creates
+from core_service.engine.deletions import Deletions
 from core_service.engine.dispatch import Dispatch
 from core_service.engine.executions import Executions, Limits
 from core_service.engine.folding import Folding
@@ -20,11 +22,17 @@ from core_service.engine.runs import Runs
 from core_service.engine.schedules import Schedules
 from core_service.engine.settling import Settling
 from core_service.engine.tail import Tail
+from core_service.engine.thread_forks import ThreadForks
+from core_service.engine.thread_states import ThreadStates
+from core_service.engine.thread_watch import ThreadHub
 from core_service.engine.threads import Threads
 from core_service.engine.watch import WatchHub
 from core_service.engine.workers import Workers
 from core_service.ports import Bus, Clock, Keep, Store
 from penstock.v1.system_service_pb2 import GetStatusResponse, WorkerStatus
+
+DELETION_MARGIN = 5.0
+"""Seconds beyond the grace of a cancel for which a deletion waits for its runs to end."""
 
 
 class Engine:
@@ -81,7 +89,20 @@ class Engine:
         )
         self.creates.patient_until = clock.monotonic() + settings.lease
         self.runs = Runs(store=store, hub=hub, logs=logs, settling=settling)
+        self.bulk_cancels = BulkCancels(store, self.runs, clock)
         self.threads = Threads(store, clock)
+        self.thread_states = ThreadStates(store)
+        self.thread_forks = ThreadForks(store, logs, clock)
+        self.thread_hub = thread_hub = ThreadHub(store, hub, clock)
+        self.deletions = Deletions(
+            store=store,
+            clock=clock,
+            runs=self.runs,
+            hub=hub,
+            thread_hub=thread_hub,
+            tail=tail,
+            patience=settings.cancel_grace + DELETION_MARGIN,
+        )
         self.retention = Retention(
             store=store.retention,
             bus=bus,
@@ -97,7 +118,7 @@ class Engine:
         self.promotions = Promotions(store, bus)
         self.folding = Folding(store, clock, ownership, metrics, delay=settings.fold_delay)
         executions.on_thread_free = self.promotions.add
-        journal.on_published.append(hub.published)
+        journal.on_published += (hub.published, thread_hub.published, self.deletions.published)
         metrics.gauge("penstock_owned_runs", "Runs that this core owns", lambda: len(ownership))
         metrics.gauge("penstock_watches", "Open watches", lambda: len(hub))
         metrics.gauge("penstock_workers", "Connected workers", lambda: len(self.workers.sessions))

@@ -65,6 +65,7 @@ class Runs:
             states=tuple(request.states),
             created_since=request.created_since.ToMicroseconds() if request.HasField("created_since") else None,
             created_before=request.created_before.ToMicroseconds() if request.HasField("created_before") else None,
+            labels=tuple(sorted(request.metadata.items())),
         )
         runs = await self._store.list_runs(tenant, which, Page(size + 1, after))
         if len(runs) <= size:

@@ -16,7 +16,6 @@ from core_service.domain.errors import (
     EventsExpired,
     InvalidArgument,
     LogDamaged,
-    Refusal,
     RunNotFound,
 )
 from core_service.domain.runs import ENDED
@@ -35,7 +34,7 @@ MAX_READ_BYTES = 1 << 20
 class Feed:
     """What is known of a run that somebody watches: where its log ends, and its state there."""
 
-    __slots__ = ("last_seq", "oldest_seq", "run_id", "state", "tenant", "watchers")
+    __slots__ = ("is_deleted", "last_seq", "oldest_seq", "run_id", "state", "tenant", "watchers")
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
@@ -43,6 +42,7 @@ class Feed:
         self.last_seq = 0
         self.oldest_seq = 1
         self.state: RunState.ValueType = RunState.RUN_STATE_UNSPECIFIED
+        self.is_deleted = False
         self.watchers: dict[Watcher, None] = {}
 
     def learn(self, last_seq: int, state: RunState.ValueType) -> None:
@@ -64,8 +64,8 @@ class Watcher:
 
     @property
     def behind(self) -> bool:
-        """True when the log goes on behind the cursor."""
-        return self.cursor < self.feed.last_seq
+        """True when there is something to take behind the cursor: events, or the news that the run was deleted."""
+        return self.cursor < self.feed.last_seq or self.feed.is_deleted
 
     @property
     def over(self) -> bool:
@@ -87,10 +87,15 @@ class Watcher:
         return segment
 
     async def read(self, max_bytes: int) -> None:
-        """Read what lies behind the cursor from the store, so that `take` finds it."""
+        """Read what lies behind the cursor from the store, so that `take` finds it.
+
+        Refuses with RunNotFound, EventsExpired, LogDamaged.
+        """
+        if self.feed.is_deleted:
+            raise not_found(self.feed.run_id)
         rows = await self._hub.store.read_segments(self.feed.run_id, after_seq=self.cursor, limit=self._rows)
-        if (missing := self._missing(rows)) is not None:
-            raise await self._hub.gap(self.feed, missing)
+        if not self._follow(rows):
+            await self._explain_gap()
         size = sum(len(row.data) for row in rows)
         if size > MAX_READ_BYTES:
             self._rows = max(1, self._rows // 4)
@@ -107,14 +112,31 @@ class Watcher:
         await self.read(max_bytes)
         return self.take(max_bytes)
 
-    def _missing(self, rows: Sequence[Segment]) -> int | None:
-        """Return the first seq that rows lack to follow one another from the cursor on (ENGINE.md J2)."""
+    def _follow(self, rows: Sequence[Segment]) -> bool:
+        """Tell whether rows follow one another from the cursor on (ENGINE.md J2)."""
         seq = self.cursor
         for row in rows:
             if row.first_seq > seq + 1:
-                return seq + 1
+                return False
             seq = row.last_seq
-        return None if rows else seq + 1
+        return bool(rows)
+
+    async def _explain_gap(self) -> None:
+        """Refuse to go on: the run was deleted, or its events have expired, since it was last looked at, or worse."""
+        run_id = self.feed.run_id
+        head = await self._hub.store.head(run_id)
+        if head is None:
+            raise not_found(run_id)
+        self.feed.oldest_seq = head.oldest_seq
+        if self.cursor + 1 < head.oldest_seq:
+            raise expired(run_id, head.oldest_seq)
+        self._hub.metrics.damaged.inc()
+        raise LogDamaged(f"The log of {run_id} has no event {self.cursor + 1}.")
+
+
+def not_found(run_id: str) -> RunNotFound:
+    """Return the refusal of a run that is not there."""
+    return RunNotFound(f"There is no run {run_id[:80]!r}.", run_id=run_id[:80])
 
 
 def expired(run_id: str, oldest_seq: int) -> EventsExpired:
@@ -176,6 +198,14 @@ class WatchHub:
                 feed.learn(item.segment.last_seq, item.state)
                 for watcher in tuple(feed.watchers):
                     watcher.notify(watcher)
+
+    def forget(self, run_id: str) -> None:
+        """The run was deleted: its watchers are told, and whoever comes next finds none."""
+        feed = self._feeds.pop(run_id, None)
+        if feed is not None:
+            feed.is_deleted = True
+            for watcher in tuple(feed.watchers):
+                watcher.notify(watcher)
 
     def drain(self) -> None:
         """Refuse new watches and wake everybody: their streams end after the last committed event."""
@@ -242,20 +272,10 @@ class WatchHub:
             feed.oldest_seq = head.oldest_seq
             feed.learn(head.last_seq, head.state)
 
-    async def gap(self, feed: Feed, missing: int) -> Refusal:
-        """Return why an event that was there is missing: it has expired, or the whole run, or the log is damaged."""
-        if (head := await self.store.head(feed.run_id)) is None:
-            return RunNotFound(f"There is no run {feed.run_id[:80]!r} any more.", run_id=feed.run_id[:80])
-        feed.oldest_seq = head.oldest_seq
-        if missing < head.oldest_seq:
-            return expired(feed.run_id, head.oldest_seq)
-        self.metrics.damaged.inc()
-        return LogDamaged(f"The log of {feed.run_id} has no event {missing}.")
-
     @staticmethod
     def _admit(tenant: str, feed: Feed, after: int) -> None:
         if feed.tenant != tenant:
-            raise RunNotFound(f"There is no run {feed.run_id[:80]!r}.", run_id=feed.run_id[:80])
+            raise not_found(feed.run_id)
         if after < 0:
             raise InvalidArgument("after_seq must not be negative.", field="after_seq")
         if after > feed.last_seq:

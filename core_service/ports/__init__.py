@@ -5,6 +5,8 @@ tenant. Every method that writes is one transaction: it happens whole or not at 
 `StoreUnavailable` or `StoreFull`; then nothing is known to have happened, and the same call may be made again.
 """
 
+from core_service.ports.deletions import Cleared, Remains
+from core_service.ports.history import AtEnd, AtEvent, AtMessage, ForkPoint, RunInThread
 from core_service.ports.records import (
     Answer,
     Append,
@@ -36,11 +38,16 @@ __all__ = [
     "Answer",
     "Append",
     "AppendOutcome",
+    "AtEnd",
+    "AtEvent",
+    "AtMessage",
     "Bus",
+    "Cleared",
     "Clock",
     "Created",
     "DueSchedule",
     "FollowUp",
+    "ForkPoint",
     "Head",
     "InboxRow",
     "InboxState",
@@ -52,11 +59,13 @@ __all__ = [
     "Owned",
     "Page",
     "QuestionRow",
+    "Remains",
     "RequestKey",
     "RetentionStore",
     "Ring",
     "RunChange",
     "RunFilter",
+    "RunInThread",
     "RunRecords",
     "ScheduleStore",
     "Segment",

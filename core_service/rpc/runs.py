@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from core_service.domain.errors import InvalidArgument, NotServed
+from core_service.domain.errors import InvalidArgument
+from core_service.engine.bulk_cancels import BulkCancels
 from core_service.engine.creates import Creates
+from core_service.engine.deletions import Deletions
 from core_service.engine.logs import Logs
 from core_service.engine.runs import MAX_WAIT_SECONDS, Runs
 from core_service.engine.watch import WatchHub
@@ -17,8 +19,12 @@ from penstock.v1.run_pb2 import EndReason
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,
     CancelRunResponse,
+    CancelRunsRequest,
+    CancelRunsResponse,
     CreateRunRequest,
     CreateRunResponse,
+    DeleteRunRequest,
+    DeleteRunResponse,
     GetRunRequest,
     GetRunResponse,
     ListEventsRequest,
@@ -36,13 +42,23 @@ from penstock.v1.run_service_pb2 import (
 
 
 class RunServicer:
-    """RunService over the engine. SubmitInput, SteerRun and DeleteRun are not served yet."""
+    """RunService over the engine. SubmitInput, ListInputs and SteerRun are not served yet."""
 
-    def __init__(self, creates: Creates, runs: Runs, hub: WatchHub, logs: Logs) -> None:
+    def __init__(
+        self,
+        creates: Creates,
+        runs: Runs,
+        hub: WatchHub,
+        logs: Logs,
+        bulk_cancels: BulkCancels,
+        deletions: Deletions,
+    ) -> None:
         self._creates = creates
         self._runs = runs
         self._hub = hub
         self._logs = logs
+        self._bulk_cancels = bulk_cancels
+        self._deletions = deletions
 
     async def CreateRun(self, request: CreateRunRequest, context: Context) -> CreateRunResponse:
         return CreateRunResponse(run=await self._creates.create(tenant_of(context), request))
@@ -61,8 +77,6 @@ class RunServicer:
         return GetRunResponse(run=await self._runs.get(tenant_of(context), request.run_id))
 
     async def ListRuns(self, request: ListRunsRequest, context: Context) -> ListRunsResponse:
-        if request.metadata:
-            raise NotServed("This version of the core does not list runs by metadata yet.", field="metadata")
         runs, token = await self._runs.page(tenant_of(context), request)
         return ListRunsResponse(runs=runs, next_page_token=token)
 
@@ -77,11 +91,16 @@ class RunServicer:
         return WaitRunResponse(run=run)
 
     async def CancelRun(self, request: CancelRunRequest, context: Context) -> CancelRunResponse:
-        reason = request.reason or EndReason.END_REASON_USER
-        if not EndReason.END_REASON_USER <= reason <= 49:
-            raise InvalidArgument("reason must be one of the cancelled group.", field="reason")
+        reason = _cancel_reason(request.reason)
         run = await self._runs.cancel(tenant_of(context), request.run_id, reason, request_id=request.request_id)
         return CancelRunResponse(run=run)
+
+    async def CancelRuns(self, request: CancelRunsRequest, context: Context) -> CancelRunsResponse:
+        return await self._bulk_cancels.cancel(tenant_of(context), request, _cancel_reason(request.reason))
+
+    async def DeleteRun(self, request: DeleteRunRequest, context: Context) -> DeleteRunResponse:
+        await self._deletions.delete_run(tenant_of(context), request)
+        return DeleteRunResponse()
 
     async def WatchRun(self, request: WatchRunRequest, context: Context) -> AsyncIterator[bytes]:
         _check_cursor(request.after_seq)
@@ -107,3 +126,9 @@ class RunServicer:
 def _check_cursor(after_seq: int) -> None:
     if after_seq < 0:
         raise InvalidArgument("after_seq must not be negative.", field="after_seq")
+
+
+def _cancel_reason(reason: EndReason.ValueType) -> EndReason.ValueType:
+    if reason and not EndReason.END_REASON_USER <= reason <= 49:
+        raise InvalidArgument("reason must be one of the cancelled group.", field="reason")
+    return reason or EndReason.END_REASON_USER

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2
@@ -53,6 +53,12 @@ if TYPE_CHECKING:  # the stubs for grpc.aio have types of their own, and no code
 AGENT = "echo"
 
 
+class Cancellable(Protocol):
+    """A call that a client can go away from."""
+
+    def cancel(self) -> None: ...
+
+
 class RunningCore:
     """One core after the other at one place. Stubs are those of the core that runs now."""
 
@@ -72,7 +78,7 @@ class RunningCore:
         self.settings = settings
         self.sightings: list[Sighting] = []
         self.workers: list[ScriptedWorker] = []
-        self.watches: list[Watch | ManyWatches] = []
+        self.watches: list[Cancellable] = []
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
 

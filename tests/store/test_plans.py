@@ -14,11 +14,13 @@ from core_service.adapters.sql import (
     agents,
     changes,
     delays,
+    deletions,
     dispatch,
     endings,
     expiry,
     families,
     folding,
+    forks,
     inbox,
     log,
     messages,
@@ -31,7 +33,10 @@ from core_service.adapters.sql import (
     runs,
     schedules,
     signals,
+    storage,
     superseding,
+    thread_runs,
+    thread_state,
     threads,
     watching,
 )
@@ -42,11 +47,13 @@ MODULES = (
     agents,
     changes,
     delays,
+    deletions,
     dispatch,
     endings,
     expiry,
     families,
     folding,
+    forks,
     inbox,
     log,
     messages,
@@ -59,7 +66,10 @@ MODULES = (
     runs,
     schedules,
     signals,
+    storage,
     superseding,
+    thread_runs,
+    thread_state,
     threads,
     watching,
 )
@@ -77,7 +87,7 @@ BOUNDED = {
 """Partial indexes: they have only what is active or waits for somebody, and may be read from end to end."""
 
 POSTGRES_ONLY = {"changes.LOCK_THREADS"}
-FEW_ROWS = {"cores", "json_each", "CONSTANT"}
+FEW_ROWS = {"cores", "deletions", "json_each", "CONSTANT"}
 
 
 def statements(module: ModuleType) -> dict[str, Statement]:
@@ -91,6 +101,9 @@ def statements(module: ModuleType) -> dict[str, Statement]:
 
 
 ALL = {name: one for module in MODULES for name, one in statements(module).items()}
+ALL |= {f"deletions.PENDING[{kind}]": one for kind, one in deletions.PENDING.items()}
+ALL |= {f"deletions.DONE[{kind}]": one for kind, one in deletions.DONE.items()}
+ALL |= {f"deletions.RECORDS[{name}]": one for name, one in deletions.RECORDS.items()}
 ALL |= {f"runs.PAGES{key}": page for key, page in runs.PAGES.items()}
 ALL |= {f"questions.PAGES{key}": page for key, page in questions.PAGES.items()}
 ALL |= {f"runs.labelled_page({number})": runs.labelled_page(number) for number in (1, 3)}
@@ -104,6 +117,8 @@ USED = {
     "expiry.OVERDUE_WHOLE": {"runs_ended", "webhooks_of_run", "inbox_to_follow_up"},
     "expiry.PORTION": {"segments_of_run"},
     "families.CHILDREN": {"runs_of_parent"},
+    "deletions.FOLLOWED_RUN": {"inbox_to_follow_up"},
+    "deletions.SOME_SEGMENTS": {"segments_of_run"},
     "inbox.TO_FOLLOW": {"inbox_to_follow_up"},
     "places.SITUATION": {"runs_holder", "runs_waiting_turn", "runs_delayed_of_thread"},
     "questions.OVERDUE": {"inputs_to_expire"},
@@ -113,6 +128,8 @@ USED = {
     "schedules.DUE": {"schedules_due"},
     "schedules.PAGE": {"schedules_by_time"},
     "signals.NOBODYS": {"inputs_unseen", "runs_to_cancel"},
+    "storage.LOG": {"runs_of_thread", "segments_of_run"},
+    "thread_state.BUSY_WITH": {"runs_holder", "runs_waiting_turn"},
     "superseding.ACTIVE": {"runs_holder", "runs_waiting_turn"},
     "runs.PAGES(False, False)": {"runs_by_time"},
     "runs.PAGES(True, False)": {"runs_of_thread"},

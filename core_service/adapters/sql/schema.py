@@ -333,3 +333,15 @@ retention = Table(
     Column("keep_messages", BigInteger),
     Column("keep_runs", BigInteger),
 )
+
+# What was deleted and still has remains: they go in pieces, and a crash in between must not leave any behind.
+deletions = Table(
+    "deletions",
+    metadata,
+    Column("kind", SmallInteger, nullable=False),
+    Column("tenant", Id, nullable=False),
+    Column("resource_id", Id, nullable=False),
+    PrimaryKeyConstraint("kind", "tenant", "resource_id"),
+)
+IS_THREAD_DELETION = deletions.c.kind == literal_column("1")
+IS_RUN_DELETION = deletions.c.kind == literal_column("2")
