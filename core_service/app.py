@@ -147,7 +147,13 @@ def _add_services(server: grpc.aio.Server, engine: Engine) -> tuple[WorkerServic
             engine.threads, engine.thread_states, engine.thread_forks, engine.thread_hub, engine.deletions
         ),
         "RunService": RunServicer(
-            engine.creates, engine.runs, engine.hub, engine.logs, engine.bulk_cancels, engine.deletions
+            engine.creates,
+            engine.runs,
+            engine.inputs,
+            engine.hub,
+            engine.logs,
+            engine.bulk_cancels,
+            engine.deletions,
         ),
         "RetentionService": RetentionServicer(engine.retention),
         "ScheduleService": ScheduleServicer(engine.schedules),
@@ -194,7 +200,7 @@ async def _background(engine: Engine, bus: Bus, reaper: Reaper) -> AsyncIterator
     poisoned: set[asyncio.Task[None]] = set()
 
     def settle_poisoned(owned: OwnedRun) -> None:
-        task = asyncio.create_task(engine.settling.poisoned(owned))
+        task = asyncio.create_task(engine.recovery.poisoned(owned))
         poisoned.add(task)
         task.add_done_callback(poisoned.discard)
 
@@ -204,6 +210,10 @@ async def _background(engine: Engine, bus: Bus, reaper: Reaper) -> AsyncIterator
         engine.dispatch.run(),
         engine.promotions.run(),
         engine.folding.run(),
+        engine.sweeps.run(),
+        engine.attendance.run(),
+        engine.follow_ups.run(),
+        engine.offspring.run(),
         engine.deletions.run(),
         engine.thread_hub.run(),
         engine.schedules.run(),

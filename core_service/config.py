@@ -36,6 +36,12 @@ class CoreSettings(Settings, table="core"):
     )
     max_attempts: int = Field(3, ge=1, le=100, description="Failures after which a run is not tried again.")
     retry_backoff: float = Field(1.0, ge=0, le=3600, description="Pause before the first retry; doubles with each.")
+    max_retry_backoff: float = Field(60.0, ge=0, le=86_400, description="Longest pause before a retry.")
+    disconnect_grace: float = Field(
+        10.0, ge=0, le=86_400, description="How long a run with on_disconnect = cancel may be without a watcher."
+    )
+    max_depth: int = Field(8, ge=0, le=100, description="Runs that may be above a run: agents that call agents.")
+    max_unread_messages: int = Field(100, ge=1, description="Steering messages that may wait for one run.")
     max_queued_per_thread: int = Field(20, ge=1, description="Runs that may wait on one thread.")
     max_queued_per_agent: int = Field(10_000, ge=1, description="Runs that may wait for one agent.")
     max_run_events: int = Field(1_000_000, ge=100, description="Events after which a run ends with LOG_LIMIT.")

@@ -9,11 +9,14 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 
+from google.protobuf.message import Message as ProtoMessage
+
 from core_service.domain.errors import InvalidArgument, InvalidOutput, NotServed
+from core_service.domain.grammar.limits import MAX_STATE_BYTES
 from core_service.domain.ids import new_id
-from core_service.domain.json_text import compact
+from core_service.domain.json_text import compact, is_object
 from penstock.v1.message_pb2 import Message, Part, Role
-from penstock.v1.run_pb2 import DisconnectPolicy, RunOptions
+from penstock.v1.run_pb2 import RunOptions
 from penstock.v1.run_service_pb2 import CreateRunRequest
 
 MAX_REQUEST_BYTES = 1 << 20
@@ -24,8 +27,13 @@ MAX_ORIGIN_BYTES = 16 << 10
 _THREAD_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
+MAX_START_DELAY = 366 * 24 * 3600
+"""Seconds that a run's start may lie ahead."""
+
 # What the contract has and this version does not do. Refused, because ignoring a limit that somebody set is worse.
-_NOT_SERVED = ("run_timeout", "start_time", "max_steps", "token_budget", "webhook_url")
+_NOT_SERVED = ("webhook_url",)
+_DURATIONS = ("run_timeout", "queue_timeout", "disconnect_grace")
+_COUNTS = ("max_steps", "token_budget")
 
 
 def check_request_id(request_id: str) -> None:
@@ -45,6 +53,13 @@ def check_thread_id(thread_id: str) -> None:
         )
 
 
+def check_origin(origin_json: str) -> None:
+    """Refuse an adapter's memory that is too large or no JSON. Empty is none."""
+    if len(origin_json.encode()) > MAX_ORIGIN_BYTES:
+        raise InvalidArgument("origin_json may have 16 KiB.", field="origin_json")
+    _json(origin_json, "origin_json")
+
+
 def check_labels(labels: Mapping[str, str]) -> None:
     """Refuse metadata that is too large or holds a NUL."""
     if len(labels) > MAX_LABELS:
@@ -61,6 +76,11 @@ def fingerprint(request: CreateRunRequest, *, tenant: str) -> bytes:
     bare = CreateRunRequest()
     bare.CopyFrom(request)
     bare.request_id = ""
+    return digest(bare, tenant=tenant)
+
+
+def digest(bare: ProtoMessage, *, tenant: str) -> bytes:
+    """Return the hash of a request without its id."""
     return hashlib.sha256(tenant.encode() + b"\0" + bare.SerializeToString(deterministic=True)).digest()
 
 
@@ -71,12 +91,19 @@ def check_create(request: CreateRunRequest) -> None:
     check_request_id(request.request_id)
     check_thread_id(request.thread_id)
     check_labels(request.metadata)
-    if len(request.origin_json.encode()) > MAX_ORIGIN_BYTES:
-        raise InvalidArgument("origin_json may have 16 KiB.", field="origin_json")
+    check_origin(request.origin_json)
+    if request.state_json:
+        _check_state(request.state_json)
     if not request.input:
         raise InvalidArgument("input must hold at least one message.", field="input")
     if len(request.input) > MAX_MESSAGES:
         raise InvalidArgument(f"input may hold {MAX_MESSAGES:,} messages.", field="input")
+
+
+def _check_state(text: str) -> None:
+    state = _json(text, "state_json")
+    if not is_object(state) or len(state.encode()) > MAX_STATE_BYTES:
+        raise InvalidArgument(f"state_json must be an object of up to {MAX_STATE_BYTES:,} bytes.", field="state_json")
 
 
 def normalised_options(options: RunOptions) -> RunOptions:
@@ -85,14 +112,11 @@ def normalised_options(options: RunOptions) -> RunOptions:
         if field.name in _NOT_SERVED:
             name = f"options.{field.name}"
             raise NotServed(f"This version of the core does not serve {name} yet.", field=name)
-    if options.on_disconnect == DisconnectPolicy.DISCONNECT_POLICY_CANCEL:
-        raise NotServed("This version of the core does not serve on_disconnect = cancel yet.", field="options")
     if not -100 <= options.priority <= 100:
         raise InvalidArgument("options.priority must lie between -100 and 100.", field="options.priority")
     if not 0 <= options.max_attempts <= 100:
         raise InvalidArgument("options.max_attempts must lie between 0 and 100.", field="options.max_attempts")
-    if options.queue_timeout.ToNanoseconds() < 0:
-        raise InvalidArgument("options.queue_timeout must not be negative.", field="options.queue_timeout")
+    _check_limits(options)
     normal = RunOptions()
     normal.CopyFrom(options)
     normal.agent_options_json = _json(options.agent_options_json, "options.agent_options_json")
@@ -102,6 +126,27 @@ def normalised_options(options: RunOptions) -> RunOptions:
     for tool in normal.tools:
         tool.schema_json = _json(tool.schema_json, f"options.tools[{tool.name}].schema_json")
     return normal
+
+
+def _check_limits(options: RunOptions) -> None:
+    for name in _DURATIONS:
+        if getattr(options, name).ToNanoseconds() < 0:
+            raise InvalidArgument(f"options.{name} must not be negative.", field=f"options.{name}")
+    if options.HasField("run_timeout") and options.run_timeout.ToNanoseconds() == 0:
+        raise InvalidArgument("options.run_timeout must be more than nothing.", field="options.run_timeout")
+    for name in _COUNTS:
+        if getattr(options, name) < 0:
+            raise InvalidArgument(f"options.{name} must not be negative.", field=f"options.{name}")
+
+
+def is_delayed(options: RunOptions, now: int) -> bool:
+    """Tell whether a run is to start later. Refuses a time that lies too far ahead. `now` in microseconds."""
+    if not options.HasField("start_time"):
+        return False
+    delay = (options.start_time.ToMicroseconds() - now) / 1_000_000
+    if delay > MAX_START_DELAY:
+        raise InvalidArgument("options.start_time lies more than a year ahead.", field="options.start_time")
+    return delay > 0
 
 
 def new_messages(input: Sequence[Message], *, run_id: str, now: int) -> list[Message]:

@@ -56,6 +56,11 @@ class Agents:
             agent = self._known[tenant, agent_id] = found
         return self._shown(agent)
 
+    async def is_replayable(self, tenant: str, agent_id: str) -> bool:
+        """Tell whether the agent's handler may be started again for the same run. Of an unknown agent: yes."""
+        agent = self._known.get((tenant, agent_id)) or await self._store.get_agent(tenant, agent_id)
+        return agent is None or not agent.HasField("replayable") or agent.replayable
+
     async def page(self, tenant: str, *, page_size: int, page_token: str) -> tuple[list[Agent], str]:
         """Return a page of agents by id, and the token of the next."""
         size, after = _PAGES.read(page_size, page_token)

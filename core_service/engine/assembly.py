@@ -6,21 +6,31 @@ from importlib.metadata import version
 
 from core_service.config import CoreSettings
 from core_service.engine.agents import Agents
+from core_service.engine.attendance import Attendance
 from core_service.engine.bulk_cancels import BulkCancels
 from core_service.engine.creates import CreateLimits, Creates
 from core_service.engine.deletions import Deletions
+from core_service.engine.departures import Departures
 from core_service.engine.dispatch import Dispatch
-from core_service.engine.executions import Executions, Limits
+from core_service.engine.endings import Endings
+from core_service.engine.executions import Executions
 from core_service.engine.folding import Folding
+from core_service.engine.follow_ups import FollowUps
+from core_service.engine.inputs import Inputs
 from core_service.engine.journal import Journal
+from core_service.engine.limits import Limits
 from core_service.engine.logs import Logs
 from core_service.engine.metrics import Metrics
+from core_service.engine.offspring import Offspring
 from core_service.engine.owned import Ownership
 from core_service.engine.reaper import Promotions
+from core_service.engine.recovery import Recovery
 from core_service.engine.retention import Retention
 from core_service.engine.runs import Runs
 from core_service.engine.schedules import Schedules
 from core_service.engine.settling import Settling
+from core_service.engine.signals import Signals
+from core_service.engine.sweeps import Sweeps
 from core_service.engine.tail import Tail
 from core_service.engine.thread_forks import ThreadForks
 from core_service.engine.thread_states import ThreadStates
@@ -28,7 +38,7 @@ from core_service.engine.thread_watch import ThreadHub
 from core_service.engine.threads import Threads
 from core_service.engine.watch import WatchHub
 from core_service.engine.workers import Workers
-from core_service.ports import Bus, Clock, Keep, Store
+from core_service.ports import Bus, Clock, Keep, Ring, Store
 from penstock.v1.system_service_pb2 import GetStatusResponse, WorkerStatus
 
 DELETION_MARGIN = 5.0
@@ -49,18 +59,40 @@ class Engine:
         self.logs = logs = Logs(store, hub)
         self.dispatch = dispatch = Dispatch(store=store, journal=journal, bus=bus, clock=clock, core_id=core_id)
         self.agents = agents = Agents(store, clock, is_online=dispatch.is_online)
+        limits = _limits(settings)
+        endings = Endings(journal, clock)
+        signals = Signals(journal=journal, clock=clock, endings=endings)
+        departures = Departures(journal=journal, clock=clock, metrics=metrics, limits=limits, endings=endings)
         self.executions = executions = Executions(
-            journal=journal, ownership=ownership, clock=clock, metrics=metrics, limits=_limits(settings)
+            journal=journal,
+            ownership=ownership,
+            clock=clock,
+            metrics=metrics,
+            limits=limits,
+            endings=endings,
+            departures=departures,
+            signals=signals,
         )
-        self.settling = settling = Settling(
+        self.recovery = recovery = Recovery(
             core_id=core_id,
             store=store,
-            journal=journal,
-            bus=bus,
             clock=clock,
             ownership=ownership,
             executions=executions,
+            signals=signals,
             logs=logs,
+            is_replayable=agents.is_replayable,
+        )
+        self.settling = settling = Settling(
+            store=store,
+            journal=journal,
+            bus=bus,
+            ownership=ownership,
+            executions=executions,
+            endings=endings,
+            departures=departures,
+            signals=signals,
+            recovery=recovery,
         )
         self.workers = Workers(
             core_id=core_id,
@@ -71,8 +103,8 @@ class Engine:
             dispatch=dispatch,
             ownership=ownership,
             executions=executions,
-            settling=settling,
-            logs=logs,
+            departures=departures,
+            recovery=recovery,
             metrics=metrics,
         )
         self.creates = Creates(
@@ -85,10 +117,16 @@ class Engine:
             agents=agents,
             dispatch=dispatch,
             executions=executions,
+            settling=settling,
             limits=_create_limits(settings),
         )
         self.creates.patient_until = clock.monotonic() + settings.lease
-        self.runs = Runs(store=store, hub=hub, logs=logs, settling=settling)
+        self.runs = runs = Runs(
+            store=store, clock=clock, hub=hub, logs=logs, settling=settling, max_unread=settings.max_unread_messages
+        )
+        self.inputs = Inputs(
+            store=store, clock=clock, journal=journal, ownership=ownership, settling=settling, runs=runs
+        )
         self.bulk_cancels = BulkCancels(store, self.runs, clock)
         self.threads = Threads(store, clock)
         self.thread_states = ThreadStates(store)
@@ -117,13 +155,21 @@ class Engine:
         )
         self.promotions = Promotions(store, bus)
         self.folding = Folding(store, clock, ownership, metrics, delay=settings.fold_delay)
-        executions.on_thread_free = self.promotions.add
+        self.sweeps = Sweeps(store=store, bus=bus, clock=clock, ownership=ownership, settling=settling)
+        self.attendance = Attendance(store, clock, hub)
+        self.follow_ups = FollowUps(store, self.creates)
+        self.offspring = Offspring(store, settling)
+        executions.on_ended += [self.promotions.ended, self.offspring.ended, self.follow_ups.ended]
+        executions.on_queued = lambda owned: bus.ring([Ring("work", owned.run.agent_id)])
         journal.on_published += (hub.published, thread_hub.published, self.deletions.published)
-        metrics.gauge("penstock_owned_runs", "Runs that this core owns", lambda: len(ownership))
-        metrics.gauge("penstock_watches", "Open watches", lambda: len(hub))
-        metrics.gauge("penstock_workers", "Connected workers", lambda: len(self.workers.sessions))
-        metrics.gauge("penstock_tail_bytes", "Committed events kept in memory", lambda: tail.size)
-        metrics.gauge("penstock_journal_runs", "Runs that wait for a commit", lambda: journal.backlog)
+        self._show_gauges()
+
+    def _show_gauges(self) -> None:
+        self.metrics.gauge("penstock_owned_runs", "Runs that this core owns", lambda: len(self.ownership))
+        self.metrics.gauge("penstock_watches", "Open watches", lambda: len(self.hub))
+        self.metrics.gauge("penstock_workers", "Connected workers", lambda: len(self.workers.sessions))
+        self.metrics.gauge("penstock_tail_bytes", "Committed events kept in memory", lambda: self.tail.size)
+        self.metrics.gauge("penstock_journal_runs", "Runs that wait for a commit", lambda: self.journal.backlog)
 
     async def status(self) -> GetStatusResponse:
         """Return what SystemService.GetStatus tells."""
@@ -159,6 +205,7 @@ def _limits(settings: CoreSettings) -> Limits:
         cancel_grace=settings.cancel_grace,
         queue_timeout=settings.queue_timeout,
         retry_backoff=settings.retry_backoff,
+        max_retry_backoff=settings.max_retry_backoff,
         max_events=settings.max_run_events,
         max_log_bytes=settings.max_run_bytes,
     )
@@ -170,6 +217,8 @@ def _create_limits(settings: CoreSettings) -> CreateLimits:
         max_attempts=settings.max_attempts,
         max_queued_per_thread=settings.max_queued_per_thread,
         max_queued_per_agent=settings.max_queued_per_agent,
+        disconnect_grace=settings.disconnect_grace,
+        max_depth=settings.max_depth,
     )
 
 

@@ -10,7 +10,8 @@ import structlog
 from core_service.domain.errors import CoreDraining, NoWorker, StoreFull, StoreUnavailable
 from core_service.domain.grammar import Grammar
 from core_service.domain.ids import new_id
-from core_service.domain.run_requests import check_create, fingerprint, new_messages, normalised_options
+from core_service.domain.json_text import compact
+from core_service.domain.run_requests import check_create, fingerprint, is_delayed, new_messages, normalised_options
 from core_service.engine.agents import Agents
 from core_service.engine.dispatch import Dispatch
 from core_service.engine.errands import Errands
@@ -19,10 +20,11 @@ from core_service.engine.journal import Journal, Published
 from core_service.engine.metrics import Metrics
 from core_service.engine.owned import OwnedRun
 from core_service.engine.sessions import WorkerSession
-from core_service.ports import Bus, Clock, Created, NewRun, RequestKey, Ring, Segment, Store
+from core_service.engine.settling import Settling
+from core_service.ports import Bus, Clock, Created, FollowUp, NewRun, RequestKey, Ring, Segment, Store
 from penstock.v1.message_pb2 import Message
-from penstock.v1.run_pb2 import BusyPolicy, Run, RunState
-from penstock.v1.run_service_pb2 import CreateRunRequest
+from penstock.v1.run_pb2 import BusyPolicy, DisconnectPolicy, Run, RunOptions, RunState
+from penstock.v1.run_service_pb2 import CreateRunRequest, CreateRunResponse
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +37,8 @@ class CreateLimits:
     max_attempts: int
     max_queued_per_thread: int
     max_queued_per_agent: int
+    disconnect_grace: float
+    max_depth: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class Creates:
         agents: Agents,
         dispatch: Dispatch,
         executions: Executions,
+        settling: Settling,
         limits: CreateLimits,
     ) -> None:
         self._core_id = core_id
@@ -79,28 +84,49 @@ class Creates:
         self._agents = agents
         self._dispatch = dispatch
         self._executions = executions
+        self._settling = settling
         self._limits = limits
         self._errands = Errands()
         self.draining = False
         self.patient_until = 0.0
         """Monotonic time until which nobody is refused for want of a worker: after a start they come back first."""
 
-    async def create(self, tenant: str, request: CreateRunRequest) -> Run:
+    async def create(self, tenant: str, request: CreateRunRequest) -> CreateRunResponse:
         """Create a run and start it at once if a worker is free. See RunService.CreateRun for the refusals."""
         return await self._errands.run(self._create(tenant, request))
 
-    async def _create(self, tenant: str, request: CreateRunRequest) -> Run:
+    async def follow_up(self, follow_up: FollowUp) -> Run:
+        """Create the run that takes over what nobody read before the end of another one. A repeat makes one run."""
+        ended = follow_up.run
+        request = CreateRunRequest(
+            request_id=ended.id,
+            agent_id=ended.agent_id,
+            thread_id=ended.thread_id,
+            input=follow_up.messages,
+            options=ended.options,
+            metadata=ended.metadata,
+            origin_json=ended.origin_json,
+        )
+        request.options.ClearField("start_time")
+        request.options.busy_policy = BusyPolicy.BUSY_POLICY_ENQUEUE
+        return (await self._errands.run(self._create(follow_up.tenant, request, follow_up_of=ended.id))).run
+
+    async def _create(self, tenant: str, request: CreateRunRequest, *, follow_up_of: str = "") -> CreateRunResponse:
         if self.draining:
             raise CoreDraining("This core shuts down; repeat with the same request_id in a moment.")
         check_create(request)
         agent = await self._agents.get(tenant, request.agent_id)
         draft = self._draft(tenant, request, online=agent.online)
-        created = await self._store_draft(draft, request)
-        if not created.repeated:
+        created = await self._store_draft(draft, request, follow_up_of)
+        if created.steered is not None:
+            await self._settling.signal(created.steered)
+        elif not created.repeated:
             self._metrics.created.labels(draft.run.agent_id).inc()
             log.debug("run created", run_id=created.run.id, agent_id=created.run.agent_id, started=created.started)
             self._begin(draft, created)
-        return created.run
+            for head in created.superseded:
+                await self._settling.signal(head)
+        return CreateRunResponse(run=created.run, steered=created.steered is not None)
 
     def _draft(self, tenant: str, request: CreateRunRequest, *, online: bool) -> _Draft:
         run = self._new_run(request)
@@ -110,7 +136,7 @@ class Creates:
         grammar = Grammar(client_tools=[tool.name for tool in run.options.tools])
         grammar.queue(run, messages, now)
         queued, started = grammar.take(), None
-        session = self._dispatch.reserve(run.agent_id)
+        session = None if is_delayed(run.options, now) else self._dispatch.reserve(run.agent_id)
         if session is not None:
             grammar.start(1, session.versions[run.agent_id], session.worker_id, now)
             started = grammar.take()
@@ -125,6 +151,8 @@ class Creates:
             options=normalised_options(request.options),
             metadata=request.metadata,
             origin_json=request.origin_json,
+            parent_run_id=request.parent_run_id,
+            parent_call_id=request.parent_call_id,
         )
         run.create_time.FromMicroseconds(self._clock.now())
         return run
@@ -141,11 +169,11 @@ class Creates:
             raise NoWorker(f"No worker that runs {run.agent_id} is connected.", agent_id=run.agent_id)
         return patience
 
-    async def _store_draft(self, draft: _Draft, request: CreateRunRequest) -> Created:
+    async def _store_draft(self, draft: _Draft, request: CreateRunRequest, follow_up_of: str) -> Created:
         """Store the run. The credit that was reserved for it comes back unless the run was started."""
         session, created = draft.session, None
         try:
-            created = await self._store.create_run(self._new(draft, request))
+            created = await self._store.create_run(self._new(draft, request, follow_up_of))
         except (StoreUnavailable, StoreFull):
             if session is not None:
                 self._dispatch.doubt(session, draft.tenant)
@@ -155,12 +183,14 @@ class Creates:
                 session.unreserve(draft.run.agent_id)
         return created
 
-    def _new(self, draft: _Draft, request: CreateRunRequest) -> NewRun:
-        run = draft.run
+    def _new(self, draft: _Draft, request: CreateRunRequest, follow_up_of: str) -> NewRun:
+        run, options = draft.run, draft.run.options
         now = run.create_time.ToMicroseconds()
         key = None
         if request.request_id:
-            key = RequestKey("create", request.request_id, fingerprint(request, tenant=draft.tenant))
+            operation = "follow_up" if follow_up_of else "create"
+            key = RequestKey(operation, request.request_id, fingerprint(request, tenant=draft.tenant))
+        available = max(now, options.start_time.ToMicroseconds())
         return NewRun(
             tenant=draft.tenant,
             run=run,
@@ -170,14 +200,29 @@ class Creates:
             owner=self._core_id,
             session=draft.session.worker_id if draft.session else None,
             request=key,
-            policy=run.options.busy_policy or BusyPolicy.BUSY_POLICY_ENQUEUE,
+            policy=options.busy_policy or BusyPolicy.BUSY_POLICY_ENQUEUE,
             new_thread=not request.thread_id,
-            available_time=now,
-            start_by=now + round(draft.queue_timeout * 1_000_000) if draft.queue_timeout else None,
+            available_time=available,
+            start_by=available + round(draft.queue_timeout * 1_000_000) if draft.queue_timeout else None,
             max_attempts=self._max_attempts(run),
             max_queued_per_thread=self._limits.max_queued_per_thread,
             max_queued_per_agent=self._limits.max_queued_per_agent,
+            delayed=is_delayed(options, now),
+            run_left=options.run_timeout.ToMicroseconds() if options.HasField("run_timeout") else None,
+            disconnect_grace=self._disconnect_grace(options),
+            state_json=compact(request.state_json) if request.state_json else "",
+            max_depth=self._limits.max_depth,
+            follow_up_of=follow_up_of,
+            unread_policy=options.unread_policy,
         )
+
+    def _disconnect_grace(self, options: RunOptions) -> int | None:
+        """Return for how long, in microseconds, a run may be without watchers; None: for ever."""
+        if options.on_disconnect != DisconnectPolicy.DISCONNECT_POLICY_CANCEL:
+            return None
+        if options.HasField("disconnect_grace"):
+            return options.disconnect_grace.ToMicroseconds()
+        return round(self._limits.disconnect_grace * 1_000_000)
 
     def _max_attempts(self, run: Run) -> int:
         return run.options.max_attempts or self._limits.max_attempts
@@ -199,7 +244,9 @@ class Creates:
             stored_seq=2,
             stored_state=RunState.RUN_STATE_RUNNING,
             max_attempts=self._max_attempts(run),
-            state_version=created.state_version,
+            stored_state_version=created.state_version,
+            deadline=created.deadline,
+            disconnect_grace=self._disconnect_grace(run.options),
         )
         self._executions.begin(
             owned, draft.session, history=created.history, new=draft.messages, state_json=created.state_json

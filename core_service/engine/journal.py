@@ -68,8 +68,8 @@ class Journal:
         self.store_available = True
         self.on_published: list[Callable[[Sequence[Published]], None]] = []
         """Called after each commit with what it made visible."""
-        self.on_written: Callable[[OwnedRun, bool], None] = lambda owned, changed: None
-        """Called for each run whose append is in the log; `changed` tells that its state changed."""
+        self.on_written: Callable[[OwnedRun, Append], None] = lambda owned, append: None
+        """Called for each run whose append is in the log."""
         self.on_refused: Callable[[OwnedRun], None] = lambda owned: None
         """Called for each run that the log refused: it is not this core's any more."""
         self.on_poisoned: Callable[[OwnedRun, Exception], None] = lambda owned, error: None
@@ -208,7 +208,7 @@ class Journal:
             self.publish(news)
         for (owned, append), outcome in zip(batch, outcomes, strict=True):
             if outcome is AppendOutcome.WRITTEN:
-                self.on_written(owned, append.change is not None)
+                self.on_written(owned, append)
                 if owned not in self._dirty:
                     self._settle(owned, written=True)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TypedDict, Unpack
 
 from core_service.domain.errors import EventsExpired, LogDamaged
-from core_service.domain.grammar import Grammar
+from core_service.domain.grammar import Grammar, StepKey
+from core_service.domain.records import RunRecords
 from core_service.domain.segments import events, skip
 from core_service.engine.watch import WatchHub, expired
 from core_service.ports import Segment, Store
@@ -18,13 +18,6 @@ ROWS_PER_READ = 64
 MAX_PAGE_EVENTS = 10_000
 DEFAULT_PAGE_EVENTS = 1_000
 MAX_PAGE_BYTES = 1 << 20
-
-
-class ThreadState(TypedDict, total=False):
-    """The thread's state when the run began, which no log holds; None for those who only read."""
-
-    state_json: str | None
-    state_version: int
 
 
 class Logs:
@@ -49,15 +42,32 @@ class Logs:
                 found.extend(WatchRunResponse.FromString(segment.data).events)
             return ListEventsResponse(events=found[:size], head_seq=watcher.feed.last_seq)
 
-    async def grammar(self, run_id: str, *, up_to: int, **state: Unpack[ThreadState]) -> Grammar:
-        """Fold the log up to and with a seq; mere readers need not know the state. Refuses with EventsExpired.
+    async def grammar(
+        self,
+        run_id: str,
+        *,
+        up_to: int,
+        records: RunRecords | None = None,
+        state_json: str | None = None,
+        state_version: int = 0,
+    ) -> Grammar:
+        """Fold the log up to and with a seq. Mere readers need not know what no log holds: records, and the state.
+        Refuses with EventsExpired.
 
         The folding is done in a thread: a long log takes tens of milliseconds.
         """
         data = [segment async for segment in self._segments(run_id, up_to)]
         read = (event for piece in data for event in events(piece) if event.seq <= up_to)
-        known: ThreadState = {"state_json": state.get("state_json"), "state_version": state.get("state_version", 0)}
-        return await asyncio.to_thread(Grammar.rebuild, read, **known)
+        kept = records or RunRecords()
+        return await asyncio.to_thread(
+            Grammar.rebuild,
+            read,
+            ask_keys={row.key: row.request.id for row in kept.questions},
+            step_keys={row.started_seq: StepKey(row.key, row.parent_key, row.args_hash) for row in kept.steps},
+            read_messages=[row.message.id for row in kept.inbox if row.read_no is not None],
+            state_json=state_json,
+            state_version=state_version,
+        )
 
     async def _segments(self, run_id: str, up_to: int) -> AsyncIterator[bytes]:
         seq = 0

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from core_service.domain.grammar import Grammar
-from core_service.domain.runs import ENDED
-from core_service.ports import Append, Owned, RunChange
+from core_service.domain.runs import ENDED, WAITING
+from core_service.ports import Append, Noted, Owned, RunChange
+from penstock.v1.event_pb2 import RunEnded
+from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import EndReason, RetryPolicy, Run, RunState
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class OwnedRun:
     stored_seq: int
     """Newest seq that is committed."""
     stored_state: RunState.ValueType
+    stored_leg: int = 0
     received: int = 0
     """Highest output number that went into the grammar."""
     acked: int = 0
@@ -38,16 +41,30 @@ class OwnedRun:
     failures: int = 0
     lost_workers: int = 0
     max_attempts: int = 1
-    state_version: int = 0
-    """Version of the thread's state when the run began; the new state is stored at the end."""
+    stored_state_version: int = 0
+    """Version of the thread's state that the store was given last."""
     session: WorkerSession | None = None
     start_accepted: bool = False
+    replayable: bool = True
+    """Its handler may be started again, and let go while it waits."""
     cancel_reason: EndReason.ValueType | None = None
     cancel_time: int | None = None
     lost_after: float | None = None
     """Monotonic time after which its worker counts as lost; None while it has one."""
-    retry: RunChange | None = None
-    """What the store must note when the run goes back to the queue."""
+    deadline: int | None = None
+    """When its RUNNING time is over, in microseconds since 1970 UTC; None while it does not run, or without a limit."""
+    run_left: int | None = None
+    """Microseconds of RUNNING time that are left to a run that does not run; None without a limit."""
+    disconnect_grace: int | None = None
+    """Microseconds without a watcher after which it is cancelled; None: never."""
+    leaving: RunChange | None = None
+    """Set once the run goes out of this core's hands without an end: back to the queue, or let go while it waits."""
+    ended_by_worker: bool = False
+    """The worker itself said the end of the attempt: it need not be told that the run is not its any more."""
+    inbox: dict[str, int] = field(default_factory=dict)
+    """Message id → place in the inbox of the steering messages that this core knows of."""
+    held_back: list[Message] = field(default_factory=list)
+    """Steering messages that came while the run waits, when its log may not tell of them (rule 3)."""
     poisonings: int = 0
     """How often the store could not take what this core wanted to append to the run."""
     settled: asyncio.Future[bool] | None = field(default=None)
@@ -63,6 +80,7 @@ class OwnedRun:
             fence=owned.fence,
             stored_seq=owned.last_seq,
             stored_state=grammar.state,
+            stored_leg=grammar.leg,
             received=owned.acked,
             acked=owned.acked,
             failures=owned.failures,
@@ -70,7 +88,10 @@ class OwnedRun:
             max_attempts=owned.max_attempts,
             cancel_reason=owned.cancel_reason,
             cancel_time=owned.cancel_time,
-            state_version=owned.state_version,
+            stored_state_version=owned.state_version,
+            deadline=owned.deadline,
+            run_left=owned.run_left,
+            disconnect_grace=owned.disconnect_grace,
         )
 
     @property
@@ -81,10 +102,22 @@ class OwnedRun:
     def attempt(self) -> int:
         return self.grammar.attempt
 
-    def retry_allowed(self) -> bool:
-        """Tell whether a failed attempt may be tried again (ENGINE.md D4, D5)."""
-        policy = self.run.options.retry_policy
+    @property
+    def is_waiting(self) -> bool:
+        """Nothing will happen before an answer comes."""
+        return self.grammar.state == WAITING
+
+    def retry_allowed(self, *, lost: bool) -> bool:
+        """Tell whether a failed attempt may be tried again (ENGINE.md D4, D5).
+
+        `lost` when its worker was lost, and not when the handler failed.
+        """
+        options = self.run.options
+        policy = options.retry_policy
         if policy == RetryPolicy.RETRY_POLICY_NEVER or self.failures >= self.max_attempts or self.lost_workers >= 2:
+            return False
+        stays = options.HasField("retry_after_output") and not options.retry_after_output
+        if stays and not lost and self.grammar.has_spoken:
             return False
         return policy == RetryPolicy.RETRY_POLICY_ALWAYS or not self.grammar.retracts()
 
@@ -93,8 +126,9 @@ class OwnedRun:
 
         Outputs that became no event are counted all the same: their worker waits for the acknowledgement.
         """
-        data = self.grammar.take()
-        if not data and self.received == self.acked:
+        data, noted = self.grammar.take(), self._noted()
+        change = self._change()
+        if not data and noted is None and change is None and self.received == self.acked:
             return None
         return Append(
             tenant=self.tenant,
@@ -104,44 +138,79 @@ class OwnedRun:
             last=self.grammar.seq,
             acked=self.received,
             data=data,
-            change=self._change(),
+            change=change,
+            noted=noted,
+        )
+
+    def _noted(self) -> Noted | None:
+        notes = self.grammar.take_notes()
+        if notes is None:
+            return None
+        return Noted(
+            steps=tuple(notes.steps.values()),
+            asked=tuple(notes.asked),
+            resolved=tuple(notes.resolved),
+            received=tuple((self.inbox[message_id], seq) for message_id, seq in notes.received),
+            read=tuple((self.inbox[message_id], number) for message_id, number in notes.read),
         )
 
     def _change(self) -> RunChange | None:
-        state = self.grammar.state
-        if state == self.stored_state:
-            return None
         if (ended := self.grammar.ended) is not None:
-            return RunChange(
-                state=state,
-                reason=ended.reason,
-                ended=ended.SerializeToString(),
-                failures=self.failures,
-                lost_workers=self.lost_workers,
-                release=True,
-                withdraw=bool(self.grammar.ask_keys),
-                messages=tuple(self.grammar.history()),
-                state_json=self.grammar.state_json if self.grammar.state_version > self.state_version else None,
-                state_steps=self.grammar.state_version - self.state_version,
-            )
-        return self.retry or RunChange(state=state, leg=self.grammar.leg)
+            return None if self.stored_state in ENDED else self._end(ended)
+        if self.leaving is not None:
+            return replace(self.leaving, state_json=self._new_state(), state_version=self._version)
+        state, leg = self.grammar.state, self.grammar.leg
+        if state == self.stored_state and leg == self.stored_leg:
+            return None
+        if state != WAITING:
+            return RunChange(state=state, leg=leg, deadline=self.deadline)
+        return RunChange(
+            state=state, leg=leg, run_left=self.run_left, state_json=self._new_state(), state_version=self._version
+        )
+
+    def _end(self, ended: RunEnded) -> RunChange:
+        rolled_back = ended.reason == EndReason.END_REASON_ROLLED_BACK
+        return RunChange(
+            state=ended.state,
+            reason=ended.reason,
+            leg=self.grammar.leg,
+            ended=ended.SerializeToString(),
+            failures=self.failures,
+            lost_workers=self.lost_workers,
+            release=True,
+            withdraw=bool(self.grammar.ask_keys),
+            messages=() if rolled_back else tuple(self.grammar.history()),
+            state_json=None if rolled_back else self._new_state(),
+            state_version=self._version,
+            rolled_back=rolled_back,
+            webhook_url=self.run.options.webhook_url,
+        )
+
+    @property
+    def _version(self) -> int:
+        return self.grammar.state_version
+
+    def _new_state(self) -> str | None:
+        return self.grammar.state_json if self._version > self.stored_state_version else None
 
     def written(self, append: Append) -> None:
         """Note that an append is in the log."""
         self.stored_seq = append.last
         self.acked = append.acked
-        if append.change is not None:
-            self.stored_state = append.change.state
+        if (change := append.change) is not None:
+            self.stored_state = change.state
+            self.stored_leg = self.stored_leg if change.leg is None else change.leg
+            if change.state_json is not None:
+                self.stored_state_version = change.state_version
 
     @property
     def is_leaving(self) -> bool:
-        """True once an end or a retry is made, committed or not."""
-        return self.grammar.ended is not None or self.grammar.state == RunState.RUN_STATE_QUEUED
+        """True once an end, a retry or a release is made, committed or not."""
+        return self.grammar.ended is not None or self.leaving is not None
 
-    @property
-    def is_over(self) -> bool:
-        """True once the log has taken the run out of this core's hands: it ended, or it is queued again."""
-        return self.stored_state in ENDED or self.stored_state == RunState.RUN_STATE_QUEUED
+    def is_over(self, append: Append) -> bool:
+        """Tell whether an append that is in the log has taken the run out of this core's hands."""
+        return append.change is not None and append.change.release
 
 
 class Ownership:

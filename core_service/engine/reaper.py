@@ -16,7 +16,7 @@ from core_service.domain.runs import ENDED, QUEUED
 from core_service.engine.dispatch import Dispatch
 from core_service.engine.executions import Executions
 from core_service.engine.journal import Journal
-from core_service.engine.owned import Ownership
+from core_service.engine.owned import OwnedRun, Ownership
 from core_service.engine.settling import Settling
 from core_service.ports import Bus, Clock, Head, Ring, Store
 
@@ -169,7 +169,7 @@ class Reaper:
         heads = await self._store.heads([owned.run_id for owned in self._ownership])
         for head in heads:
             if head.cancel_reason is not None and head.state not in ENDED | {QUEUED}:
-                await self._settling.cancel(head)
+                await self._settling.signal(head)
 
     async def _forget(self) -> None:
         await self._store.forget_requests(limit=REQUESTS_PER_SWEEP)
@@ -183,9 +183,9 @@ class Promotions:
         self._bus = bus
         self._free: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
 
-    def add(self, tenant: str, thread_id: str) -> None:
-        """A thread has no active run any more."""
-        self._free.put_nowait((tenant, thread_id))
+    def ended(self, owned: OwnedRun) -> None:
+        """A run has ended: its thread has no active run any more."""
+        self._free.put_nowait((owned.tenant, owned.run.thread_id))
 
     async def run(self) -> None:
         """Promote until cancelled; what fails is found by the sweep."""

@@ -8,18 +8,16 @@ from collections.abc import Sequence
 
 from core_service.domain.errors import CoreDraining, EventsExpired, RunNotFound
 from core_service.domain.pages import TimePages
-from core_service.domain.run_requests import (
-    check_request_id,
-)
+from core_service.domain.run_requests import check_request_id, digest, new_messages
 from core_service.domain.runs import ENDED, WAITING
 from core_service.engine.errands import Errands
 from core_service.engine.logs import Logs
 from core_service.engine.settling import Settling
 from core_service.engine.watch import WatchHub
-from core_service.ports import Page, RequestKey, RunFilter, Store
+from core_service.ports import Clock, Page, RequestKey, RunFilter, Store
 from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import EndReason, Run
-from penstock.v1.run_service_pb2 import ListRunsRequest
+from penstock.v1.run_service_pb2 import ListRunsRequest, SteerRunRequest
 
 MAX_WAIT_SECONDS = 600.0
 _PAGES = TimePages("runs")
@@ -28,8 +26,12 @@ _PAGES = TimePages("runs")
 class Runs:
     """The use cases of RunService but for creates and watches."""
 
-    def __init__(self, *, store: Store, hub: WatchHub, logs: Logs, settling: Settling) -> None:
+    def __init__(
+        self, *, store: Store, clock: Clock, hub: WatchHub, logs: Logs, settling: Settling, max_unread: int
+    ) -> None:
         self._store = store
+        self._clock = clock
+        self._max_unread = max_unread
         self._hub = hub
         self._logs = logs
         self._settling = settling
@@ -38,7 +40,7 @@ class Runs:
     # ── read ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def get(self, tenant: str, run_id: str) -> Run:
-        """Return a run. Refuses with RunNotFound."""
+        """Return a run, with its open questions. Refuses with RunNotFound."""
         run = await self._store.get_run(tenant, run_id)
         if run is None:
             raise RunNotFound(f"There is no run {run_id[:80]!r}.", run_id=run_id[:80])
@@ -96,7 +98,30 @@ class Runs:
         return await self.get(tenant, run_id)
 
     async def _cancel(self, tenant: str, run_id: str, reason: EndReason.ValueType, key: RequestKey | None) -> None:
-        head = await self._store.request_cancel(tenant, run_id, reason, request=key)
-        if head is None:
+        if not await self._settling.cancel(tenant, run_id, reason, request=key):
             raise RunNotFound(f"There is no run {run_id[:80]!r}.", run_id=run_id[:80])
-        await self._settling.cancel(head)
+
+    # ── steering ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def steer(self, tenant: str, request: SteerRunRequest) -> tuple[Run, Message]:
+        """Hand a message to a run that is under way. Refuses with RunNotFound, RunHasEnded, QueueFull."""
+        check_request_id(request.request_id)
+        message = new_messages([request.message], run_id=request.run_id, now=self._clock.now())[0]
+        key = None
+        if request.request_id:
+            bare = SteerRunRequest(run_id=request.run_id, message=request.message, unread_policy=request.unread_policy)
+            key = RequestKey("steer", request.request_id, digest(bare, tenant=tenant))
+        stored = await self._errands.run(self._steer(tenant, request, message, key))
+        return await self.get(tenant, request.run_id), stored
+
+    async def _steer(self, tenant: str, request: SteerRunRequest, message: Message, key: RequestKey | None) -> Message:
+        head, stored = await self._store.steer(
+            tenant,
+            request.run_id,
+            message,
+            unread_policy=request.unread_policy,
+            max_unread=self._max_unread,
+            request=key,
+        )
+        await self._settling.signal(head)
+        return stored

@@ -137,7 +137,7 @@ class Schedules:
     async def _outcome(self, due: DueSchedule) -> tuple[str, str]:
         """Create the run. Returns its id, or why it was refused."""
         try:
-            run = await self._creates.create(due.tenant, schedules.run_request(due.schedule, due=due.time))
+            created = await self._creates.create(due.tenant, schedules.run_request(due.schedule, due=due.time))
         except (StoreUnavailable, StoreFull, CoreDraining):
             raise
         except Refusal as error:
@@ -146,7 +146,7 @@ class Schedules:
         except Exception:  # this schedule's own fault, which must not keep the others from their runs
             log.exception("scheduled run failed", schedule_id=due.schedule.id)
             return "", Refusal.reason
-        return run.id, ""
+        return created.run.id, ""
 
     def _following(self, due: DueSchedule) -> int | None:
         try:

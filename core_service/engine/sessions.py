@@ -29,6 +29,8 @@ class WorkerSession:
         self.closed = False
         self.replaced = False
         self.runs: dict[str, OwnedRun] = {}
+        self._parked: set[OwnedRun] = set()
+        """Runs that it holds and that wait: they take no place of their agent."""
         self._outgoing: list[CoreMessage] = []
         self._acks: dict[OwnedRun, None] = {}
         self._wake = asyncio.Event()
@@ -73,9 +75,22 @@ class WorkerSession:
         """Note that it does not hold a run any more. The credit comes back from the worker itself."""
         owned.session = None
         self._acks.pop(owned, None)
+        self.unpark(owned)
         if self.runs.get(owned.run_id) is owned:
             del self.runs[owned.run_id]
             self._occupy(owned.run.agent_id, -1)
+
+    def park(self, owned: OwnedRun) -> None:
+        """Note that a run of its waits."""
+        if owned not in self._parked:
+            self._parked.add(owned)
+            self._occupy(owned.run.agent_id, -1)
+
+    def unpark(self, owned: OwnedRun) -> None:
+        """Note that a run of its waits no more."""
+        if owned in self._parked:
+            self._parked.remove(owned)
+            self._occupy(owned.run.agent_id, 1)
 
     # ── what is said to it ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -34,7 +34,7 @@ MAX_READ_BYTES = 1 << 20
 class Feed:
     """What is known of a run that somebody watches: where its log ends, and its state there."""
 
-    __slots__ = ("is_deleted", "last_seq", "oldest_seq", "run_id", "state", "tenant", "watchers")
+    __slots__ = ("grace", "is_deleted", "last_seq", "oldest_seq", "run_id", "state", "tenant", "watchers")
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
@@ -44,6 +44,8 @@ class Feed:
         self.state: RunState.ValueType = RunState.RUN_STATE_UNSPECIFIED
         self.is_deleted = False
         self.watchers: dict[Watcher, None] = {}
+        self.grace: int | None = None
+        """Microseconds without a watcher after which the run is cancelled; None: never."""
 
     def learn(self, last_seq: int, state: RunState.ValueType) -> None:
         """Note where the log ends; older news than what is known are ignored."""
@@ -207,6 +209,14 @@ class WatchHub:
             for watcher in tuple(feed.watchers):
                 watcher.notify(watcher)
 
+    def kept_alive(self) -> dict[str, float]:
+        """Return the watched runs that are cancelled when nobody watches them, each with its grace in seconds."""
+        return {
+            feed.run_id: feed.grace / 1_000_000
+            for feed in self._feeds.values()
+            if feed.grace is not None and feed.watchers and feed.state not in ENDED
+        }
+
     def drain(self) -> None:
         """Refuse new watches and wake everybody: their streams end after the last committed event."""
         self.draining = True
@@ -262,6 +272,7 @@ class WatchHub:
         if (owned := self._ownership.get(feed.run_id)) is not None:
             feed.tenant = owned.tenant
             feed.learn(owned.stored_seq, owned.stored_state)
+            feed.grace = owned.disconnect_grace
             return
         await self._look_up(feed)
 
@@ -270,6 +281,7 @@ class WatchHub:
         if (head := await self.store.head(feed.run_id)) is not None:
             feed.tenant = head.tenant
             feed.oldest_seq = head.oldest_seq
+            feed.grace = head.disconnect_grace
             feed.learn(head.last_seq, head.state)
 
     @staticmethod

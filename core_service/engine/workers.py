@@ -10,16 +10,16 @@ import structlog
 from core_service.domain.errors import InvalidArgument, WorkerProtocol
 from core_service.domain.grammar import Grammar
 from core_service.engine.agents import Agents
+from core_service.engine.departures import Departures
 from core_service.engine.dispatch import Dispatch
 from core_service.engine.errands import Errands
 from core_service.engine.executions import Executions
-from core_service.engine.logs import Logs
 from core_service.engine.metrics import Metrics
 from core_service.engine.owned import OwnedRun, Ownership
 from core_service.engine.patience import patiently
+from core_service.engine.recovery import Recovery
 from core_service.engine.sessions import WorkerSession
-from core_service.engine.settling import Settling
-from core_service.ports import Clock, Owned, Store
+from core_service.ports import Clock, Owned, RunRecords, Store
 from penstock.v1.event_pb2 import Event, RunQueued, RunStarted
 from penstock.v1.worker_service_pb2 import (
     ConnectRequest,
@@ -52,8 +52,8 @@ class Workers:
         dispatch: Dispatch,
         ownership: Ownership,
         executions: Executions,
-        settling: Settling,
-        logs: Logs,
+        departures: Departures,
+        recovery: Recovery,
         metrics: Metrics,
     ) -> None:
         self._core_id = core_id
@@ -64,8 +64,8 @@ class Workers:
         self._dispatch = dispatch
         self._ownership = ownership
         self._executions = executions
-        self._settling = settling
-        self._logs = logs
+        self._departures = departures
+        self._recovery = recovery
         self._metrics = metrics
         self._sessions: dict[str, WorkerSession] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -135,10 +135,10 @@ class Workers:
         if taken is None:
             return None
         self._metrics.adopted.inc()
-        owned = await self._settling.own(taken, tenant)
-        if owned.grammar.ended is not None:
+        owned, records = await self._recovery.own(taken, tenant)
+        if owned.is_leaving:
             return None
-        self._executions.attach(owned, session)
+        self._executions.attach(owned, session, records)
         return owned
 
     async def _send_again(self, session: WorkerSession, tenant: str, held: set[tuple[str, int]]) -> None:
@@ -153,13 +153,13 @@ class Workers:
             taken = await self._store.adopt(run_id, attempt=attempt, owner=self._core_id, session=session.worker_id)
             if taken is None:
                 continue
-            owned = await self._settling.own(taken, tenant)
+            owned, records = await self._recovery.own(taken, tenant)
             if taken.acked:
-                self._executions.lose(owned)
+                self._departures.lost(owned)
                 continue
             log.info("assignment sent again", run_id=run_id, worker_id=session.worker_id)
             session.reserve(owned.run.agent_id)
-            self._hand_over(session, owned, taken)
+            self._hand_over(session, owned, taken, records)
 
     async def _look_for_starts(self, session: WorkerSession, tenant: str) -> None:
         """A claim for this worker may have happened and its answer was lost: hand over what it does not hold."""
@@ -201,19 +201,22 @@ class Workers:
 
     async def _claimed(self, session: WorkerSession, tenant: str, claimed: Owned) -> None:
         """Begin a run that dispatch claimed."""
-        if claimed.run.attempt == 1:
+        if claimed.run.attempt == 1 and claimed.last_seq == 2:
             owned = OwnedRun.of(claimed, _first_attempt(claimed, session), tenant=tenant)
             waited = self._clock.now() - claimed.run.create_time.ToMicroseconds()
             self._metrics.queue_seconds.observe(waited / 1_000_000)
+            self._hand_over(session, owned, claimed, None)
         else:
-            owned = await self._settling.own(claimed, tenant)
-        self._hand_over(session, owned, claimed)
+            owned, records = await self._recovery.own(claimed, tenant)
+            self._hand_over(session, owned, claimed, records)
 
-    def _hand_over(self, session: WorkerSession, owned: OwnedRun, taken: Owned) -> None:
-        if owned.grammar.ended is not None:
+    def _hand_over(self, session: WorkerSession, owned: OwnedRun, taken: Owned, records: RunRecords | None) -> None:
+        if owned.is_leaving:
             session.unreserve(owned.run.agent_id)
             return
-        self._executions.begin(owned, session, history=taken.history, new=taken.input, state_json=taken.state_json)
+        self._executions.begin(
+            owned, session, history=taken.history, new=taken.input, state_json=taken.state_json, records=records
+        )
 
     # ── what they say ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -243,8 +246,12 @@ class Workers:
                 if owned is not None and owned.attempt == message.decline.attempt:
                     log.info("run declined", run_id=owned.run_id, reason=message.decline.reason)
                     session.forget(owned)
-                    replayable = owned.run.agent_id not in session.not_replayable
-                    self._executions.handed_back(owned, replayable=replayable)
+                    self._departures.handed_back(owned)
+            case "released":
+                owned = session.runs.get(message.released.run_id)
+                if owned is not None and owned.attempt == message.released.attempt:
+                    session.forget(owned)
+                    self._departures.released(owned)
             case "drain":
                 session.draining = True
             case "hello":
@@ -260,10 +267,7 @@ def _answer(held: Held, owned: OwnedRun | None) -> HeldAnswer:
 
 def _first_attempt(claimed: Owned, session: WorkerSession) -> Grammar:
     """Build the grammar of a run that has only been queued and started, without reading its log."""
-    run_id = claimed.run.id
     started = RunStarted(attempt=1, agent_version=session.versions[claimed.run.agent_id], worker_id=session.worker_id)
-    if claimed.last_seq != 2:
-        raise ValueError(f"{run_id}: a first attempt starts at event 2, not {claimed.last_seq}")
     return Grammar.rebuild(
         (Event(seq=1, run_queued=RunQueued(run=claimed.run, input=claimed.input)), Event(seq=2, run_started=started)),
         state_json=claimed.state_json,

@@ -5,6 +5,7 @@ tenant. Every method that writes is one transaction: it happens whole or not at 
 `StoreUnavailable` or `StoreFull`; then nothing is known to have happened, and the same call may be made again.
 """
 
+from core_service.domain.records import InboxRow, InboxState, Noted, QuestionRow, RunRecords, StepRow
 from core_service.ports.deletions import Cleared, Remains
 from core_service.ports.history import AtEnd, AtEvent, AtMessage, ForkPoint, RunInThread
 from core_service.ports.records import (
@@ -14,20 +15,14 @@ from core_service.ports.records import (
     Created,
     FollowUp,
     Head,
-    InboxRow,
-    InboxState,
     InputFilter,
     NewRun,
-    Noted,
     Owned,
     Page,
-    QuestionRow,
     RequestKey,
     RunChange,
     RunFilter,
-    RunRecords,
     Segment,
-    StepRow,
 )
 from core_service.ports.retention import Keep, Kept, RetentionStore, Term
 from core_service.ports.schedules import DueSchedule, ScheduleStore

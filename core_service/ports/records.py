@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum
 
+from core_service.domain.records import Noted
 from penstock.v1.message_pb2 import Message
-from penstock.v1.run_pb2 import BusyPolicy, EndReason, InputOutcome, InputRequest, Run, RunState, UnreadPolicy
+from penstock.v1.run_pb2 import BusyPolicy, EndReason, InputOutcome, Run, RunState, UnreadPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ class RunChange:
     messages: tuple[Message, ...] = ()
     """Messages for the thread's history, in order."""
     state_json: str | None = None
-    """The thread's new state; its version goes up by `state_steps`."""
-    state_steps: int = 0
+    """The thread's new state, and its version."""
+    state_version: int = 0
     run_left: int | None = None
     """Leaving RUNNING: microseconds of RUNNING time that are left to the run; its deadline is void."""
     deadline: int | None = None
@@ -50,89 +51,6 @@ class RunChange:
     """At an end: what the run brought and said is hidden, and the thread's state is what it was before the run."""
     webhook_url: str = ""
     """At an end: who is to be told."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepRow:
-    """A durable step, as the store keeps it beside the log."""
-
-    key: str
-    parent_key: str
-    started_seq: int
-    ended_seq: int | None
-    is_completed: bool
-    """Its result was recorded."""
-    args_hash: bytes
-    result_json: str
-
-
-@dataclass(frozen=True, slots=True)
-class QuestionRow:
-    """A question of a run, as the store keeps it beside the log."""
-
-    key: str
-    """The handler's own name of it."""
-    request: InputRequest
-    asked_seq: int
-    outcome: InputOutcome.ValueType
-    """Unspecified while it is open."""
-    answer_json: str = ""
-    answered_by: str = ""
-    origin_json: str = ""
-    """What the adapter that answered wants of the leg that follows."""
-    resolved_seq: int | None = None
-    """Where the log says so; None: the owner has not written it yet."""
-
-
-class InboxState(IntEnum):
-    """What became of a steering message."""
-
-    UNREAD = 0
-    READ = 1
-    RETURNED = 2
-    """The run ended first."""
-    TO_FOLLOW_UP = 3
-    """The run ended first, and a run of its own is to be made of it."""
-    FOLLOWED_UP = 4
-    """That run was made."""
-
-
-@dataclass(frozen=True, slots=True)
-class InboxRow:
-    """A steering message of a run."""
-
-    pos: int
-    message: Message
-    state: InboxState
-    read_no: int | None
-    """Number of the read that took it."""
-    seq: int | None
-    """Where the log says that it came; None: the owner has not written it yet."""
-    unread_policy: UnreadPolicy.ValueType
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecords:
-    """What the store keeps of a run beside its log, in order."""
-
-    steps: tuple[StepRow, ...] = ()
-    questions: tuple[QuestionRow, ...] = ()
-    inbox: tuple[InboxRow, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """What an append notes beside the log, in the same transaction."""
-
-    steps: tuple[StepRow, ...] = ()
-    """Started or ended; a known key is written over."""
-    asked: tuple[QuestionRow, ...] = ()
-    resolved: tuple[tuple[str, int], ...] = ()
-    """(input id, seq) of questions whose InputResolved is among the events."""
-    received: tuple[tuple[int, int], ...] = ()
-    """(pos, seq) of steering messages whose MessageReceived is among the events."""
-    read: tuple[tuple[int, int], ...] = ()
-    """(pos, number of the read) of steering messages that the handler took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +177,8 @@ class Owned:
     """Microseconds of RUNNING time that are left; None while it runs, and when there is no limit."""
     deadline: int | None = None
     """When its RUNNING time is over; None while it does not run, and when there is no limit."""
+    disconnect_grace: int | None = None
+    """Microseconds without a watcher after which it is cancelled; None: never."""
 
 
 @dataclass(frozen=True, slots=True)

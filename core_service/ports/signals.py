@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from core_service.ports.records import Answer, FollowUp, Head, InputFilter, Page, RequestKey, RunRecords
+from core_service.domain.records import RunRecords
+from core_service.ports.records import Answer, FollowUp, Head, InputFilter, Page, RequestKey
 from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import Input, UnreadPolicy
 

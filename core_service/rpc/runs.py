@@ -8,6 +8,7 @@ from core_service.domain.errors import InvalidArgument
 from core_service.engine.bulk_cancels import BulkCancels
 from core_service.engine.creates import Creates
 from core_service.engine.deletions import Deletions
+from core_service.engine.inputs import Inputs
 from core_service.engine.logs import Logs
 from core_service.engine.runs import MAX_WAIT_SECONDS, Runs
 from core_service.engine.watch import WatchHub
@@ -29,10 +30,16 @@ from penstock.v1.run_service_pb2 import (
     GetRunResponse,
     ListEventsRequest,
     ListEventsResponse,
+    ListInputsRequest,
+    ListInputsResponse,
     ListRunsRequest,
     ListRunsResponse,
     RunView,
+    SteerRunRequest,
+    SteerRunResponse,
     StreamRunRequest,
+    SubmitInputRequest,
+    SubmitInputResponse,
     WaitRunRequest,
     WaitRunResponse,
     WatchManyRequest,
@@ -42,12 +49,13 @@ from penstock.v1.run_service_pb2 import (
 
 
 class RunServicer:
-    """RunService over the engine. SubmitInput, ListInputs and SteerRun are not served yet."""
+    """RunService over the engine."""
 
     def __init__(
         self,
         creates: Creates,
         runs: Runs,
+        inputs: Inputs,
         hub: WatchHub,
         logs: Logs,
         bulk_cancels: BulkCancels,
@@ -55,17 +63,18 @@ class RunServicer:
     ) -> None:
         self._creates = creates
         self._runs = runs
+        self._inputs = inputs
         self._hub = hub
         self._logs = logs
         self._bulk_cancels = bulk_cancels
         self._deletions = deletions
 
     async def CreateRun(self, request: CreateRunRequest, context: Context) -> CreateRunResponse:
-        return CreateRunResponse(run=await self._creates.create(tenant_of(context), request))
+        return await self._creates.create(tenant_of(context), request)
 
     async def StreamRun(self, request: StreamRunRequest, context: Context) -> AsyncIterator[bytes]:
         tenant = tenant_of(context)
-        run = await self._creates.create(tenant, request.create)
+        run = (await self._creates.create(tenant, request.create)).run
         yield created(run)
         async for message in watch_run(self._hub, tenant, run.id, after_seq=0):
             yield message
@@ -94,6 +103,17 @@ class RunServicer:
         reason = _cancel_reason(request.reason)
         run = await self._runs.cancel(tenant_of(context), request.run_id, reason, request_id=request.request_id)
         return CancelRunResponse(run=run)
+
+    async def SubmitInput(self, request: SubmitInputRequest, context: Context) -> SubmitInputResponse:
+        return SubmitInputResponse(run=await self._inputs.submit(tenant_of(context), request))
+
+    async def ListInputs(self, request: ListInputsRequest, context: Context) -> ListInputsResponse:
+        inputs, token = await self._inputs.page(tenant_of(context), request)
+        return ListInputsResponse(inputs=inputs, next_page_token=token)
+
+    async def SteerRun(self, request: SteerRunRequest, context: Context) -> SteerRunResponse:
+        run, message = await self._runs.steer(tenant_of(context), request)
+        return SteerRunResponse(run=run, message=message)
 
     async def CancelRuns(self, request: CancelRunsRequest, context: Context) -> CancelRunsResponse:
         return await self._bulk_cancels.cancel(tenant_of(context), request, _cancel_reason(request.reason))

@@ -842,8 +842,9 @@ Global___AskOutput: _TypeAlias = AskOutput  # noqa: Y015
 
 @_typing.final
 class InboxReadOutput(_message.Message):
-    """The handler took steering messages out of its inbox. No event by itself: it is recorded, so that the same read of a
-    later attempt returns the same. Reads that found nothing are counted, and not sent.
+    """The handler took steering messages out of its inbox. No event by itself, but the lane's open message ends, so that what
+    is said next follows what was read. It is recorded: the same read of a later attempt returns the same. Reads that found
+    nothing are counted, and not sent.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from core_service.domain.runs import ENDED, QUEUED, RUNNING
 from penstock.v1.event_pb2 import Event
 from tests.core.places import Place, StoredRun
 from tests.grammar.checker import violations
+
+QUESTIONS = "SELECT run_id, input_id, outcome, resolved_seq FROM inputs"
+
+MAY_BE_QUEUED = ("run_queued", "run_retrying", "state_patched", "run_resumed", "message_received")
+"""The newest event of a run that is queued: created, retried, answered while nobody had it, or steered since."""
 
 
 @dataclass
@@ -42,6 +47,7 @@ def check(place: Place, sightings: Iterable[Sighting]) -> dict[str, StoredRun]:
     for run in runs.values():
         check_log(run)
     check_threads(runs.values())
+    check_questions(place, runs)
     for seen in sightings:
         if seen.events:
             check_sighting(seen, runs[seen.run_id].events if seen.run_id in runs else ())
@@ -76,10 +82,27 @@ def check_columns(run: StoredRun, events: Sequence[Event]) -> None:
     attempts = [event.run_started.attempt for event in events if event.HasField("run_started")]
     assert attempts == list(range(1, run.attempt + 1)) or run.oldest_seq > 1, f"{run.run_id}: attempts {attempts}"
     if run.state == QUEUED:
-        assert events[-1].WhichOneof("payload") in ("run_queued", "run_retrying"), run.run_id
+        assert events[-1].WhichOneof("payload") in MAY_BE_QUEUED, run.run_id
         assert run.owner is None, run.run_id
     if run.state == RUNNING:
         assert run.holds_thread, run.run_id
+
+
+def check_questions(place: Place, runs: Mapping[str, StoredRun]) -> None:
+    """The rows of questions say what the logs say of them."""
+    for run_id, input_id, outcome, resolved_seq in place.rows(QUESTIONS):
+        run = runs[run_id]
+        asked = {e.input_requested.input.id for e in run.events if e.HasField("input_requested")}
+        assert input_id in asked or run.oldest_seq > 1, f"{run_id}: a row of a question that was never asked"
+        told = [
+            e.input_resolved.outcome
+            for e in run.events
+            if e.HasField("input_resolved") and e.input_resolved.input_id == input_id
+        ]
+        if run.state in ENDED or resolved_seq is not None:
+            assert told == [outcome] or run.oldest_seq > 1, f"{run_id}: {input_id} is {outcome}, the log says {told}"
+        else:
+            assert told == [], f"{run_id}: the log tells more of {input_id} than its row"
 
 
 def check_threads(runs: Iterable[StoredRun]) -> None:

@@ -17,15 +17,20 @@ from penstock.v1.agent_service_pb2_grpc import AgentServiceStub
 from penstock.v1.event_pb2 import Event
 from penstock.v1.message_pb2 import Message, Part, Role, TextPart
 from penstock.v1.retention_service_pb2_grpc import RetentionServiceStub
-from penstock.v1.run_pb2 import EndReason, Run, RunOptions, RunState
+from penstock.v1.run_pb2 import EndReason, Input, InputAnswer, Run, RunOptions, RunState
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,
     CreateRunRequest,
     GetRunRequest,
     GetRunResponse,
+    InputState,
     ListEventsRequest,
+    ListInputsRequest,
     RunView,
+    SteerRunRequest,
+    SteerRunResponse,
     StreamRunRequest,
+    SubmitInputRequest,
     WaitRunRequest,
     WatchRunRequest,
 )
@@ -205,6 +210,20 @@ class RunningCore:
         """Ask to stop a run."""
         request = CancelRunRequest(run_id=run_id, reason=reason, request_id=request_id)
         return (await self.runs.CancelRun(request, timeout=WAIT)).run
+
+    async def answer(self, run_id: str, *answers: InputAnswer, **fields: Any) -> Run:
+        """Answer questions of a run."""
+        request = SubmitInputRequest(run_id=run_id, answers=answers, **fields)
+        return (await self.runs.SubmitInput(request, timeout=WAIT)).run
+
+    async def steer(self, run_id: str, text: str, **fields: Any) -> SteerRunResponse:
+        """Hand a message to a run."""
+        request = SteerRunRequest(run_id=run_id, message=user_message(text), **fields)
+        return await self.runs.SteerRun(request, timeout=WAIT)
+
+    async def inputs(self, state: InputState.ValueType = InputState.INPUT_STATE_OPEN, **filters: Any) -> list[Input]:
+        """The inbox."""
+        return list((await self.runs.ListInputs(ListInputsRequest(state=state, **filters), timeout=WAIT)).inputs)
 
     async def events(self, run_id: str) -> list[Event]:
         """All events, by ListEvents."""

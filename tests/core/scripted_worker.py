@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import grpc
 
 from core_service.domain.ids import new_id
 from penstock.v1.agent_pb2 import Agent
+from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import EndReason, RunError
 from penstock.v1.worker_service_pb2 import (
     Accepted,
+    Answered,
+    AskOutput,
     Assignment,
     ConnectRequest,
     ConnectResponse,
@@ -27,8 +30,13 @@ from penstock.v1.worker_service_pb2 import (
     EndOutput,
     Held,
     Hello,
+    InboxReadOutput,
     Output,
     Outputs,
+    Released,
+    StepEndedOutput,
+    StepStartedOutput,
+    WaitOutput,
     Welcome,
     WorkerMessage,
 )
@@ -116,6 +124,36 @@ class Job:
         """Send a text output for each."""
         return await self.send(*(Output(text=text) for text in texts))
 
+    async def ask(self, key: str, message: str = "May I?", **fields: Any) -> int:
+        """Ask, and wait until somebody answers."""
+        return await self.send(Output(ask=AskOutput(key=key, message=message, **fields)), Output(wait=WaitOutput()))
+
+    async def step(self, name: str, text: str = "", *, result: str = "null") -> int:
+        """A durable step that says something and is recorded."""
+        said = (Output(text=text),) if text else ()
+        key = f"{name}#1"
+        return await self.send(
+            Output(step_started=StepStartedOutput(key=key, name=name, args_hash=b"h")),
+            *said,
+            Output(step_ended=StepEndedOutput(key=key, durable=True, result_json=result)),
+        )
+
+    async def read(self, number: int, *message_ids: str) -> int:
+        """Tell of a read of the inbox."""
+        return await self.send(Output(inbox_read=InboxReadOutput(read=number, message_ids=message_ids)))
+
+    async def release(self) -> None:
+        """Let the run go while it waits."""
+        await self.stream.send(WorkerMessage(released=Released(run_id=self.run_id, attempt=self.attempt)))
+
+    async def answered(self) -> Answered:
+        """The next answer to a question of this run."""
+        return (await self.stream.hears("answered", lambda m: m.answered.run_id == self.run_id)).answered
+
+    async def steered(self) -> Message:
+        """The next message for this run."""
+        return (await self.stream.hears("steered", lambda m: m.steered.run_id == self.run_id)).steered.message
+
     async def end(
         self,
         reason: EndReason.ValueType = EndReason.END_REASON_COMPLETED,
@@ -126,7 +164,7 @@ class Job:
 
     async def acked(self, number: int | None = None) -> None:
         """Return once the core has stored the outputs up to a number; all that were sent, if none is given."""
-        await self.stream.acked(self.run_id, self.last if number is None else number)
+        await self.stream.acked(self.run_id, self.last if number is None else number, attempt=self.attempt)
 
     async def say_all(self, *texts: str) -> None:
         """Say this, end, and wait until it is stored."""
@@ -140,7 +178,7 @@ class Stream:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._call: grpc.aio.StreamStreamCall[ConnectRequest, ConnectResponse] = WorkerServiceStub(channel).Connect()
         self._heard: defaultdict[str | None, list[CoreMessage]] = defaultdict(list)
-        self._accepted: dict[str, int] = {}
+        self._accepted: dict[tuple[str, int], int] = {}
         self._news = asyncio.Condition()
         self._error: grpc.aio.AioRpcError | None = None
         self._over = False
@@ -165,14 +203,14 @@ class Stream:
         """Tell whether a message of a kind is there already."""
         return bool(self._heard[kind])
 
-    def accepted(self, run_id: str) -> int:
+    def accepted(self, run_id: str, *, attempt: int = 1) -> int:
         """Return the highest number that was acknowledged so far."""
-        return self._accepted.get(run_id, 0)
+        return self._accepted.get((run_id, attempt), 0)
 
-    async def acked(self, run_id: str, number: int) -> None:
+    async def acked(self, run_id: str, number: int, *, attempt: int) -> None:
         async with asyncio.timeout(WAIT), self._news:
-            await self._news.wait_for(lambda: self.accepted(run_id) >= number or self._over)
-        if self.accepted(run_id) < number:
+            await self._news.wait_for(lambda: self.accepted(run_id, attempt=attempt) >= number or self._over)
+        if self.accepted(run_id, attempt=attempt) < number:
             raise self._error or EOFError("the stream ended before the acknowledgement")
 
     async def finish(self) -> None:
@@ -208,7 +246,7 @@ class Stream:
         async with self._news:
             for message in response.messages:
                 if message.HasField("ack"):
-                    self._accepted[message.ack.run_id] = message.ack.accepted
+                    self._accepted[message.ack.run_id, message.ack.attempt] = message.ack.accepted
                 else:
                     self._heard[message.WhichOneof("message")].append(message)
             self._news.notify_all()

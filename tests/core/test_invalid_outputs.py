@@ -181,7 +181,7 @@ async def test_what_comes_after_the_end_is_dropped(core: RunningCore) -> None:
     await job.end()
     await core.status()
     gate.open()
-    await worker.now.acked(job.run_id, 2)
+    await job.acked(2)
     watch = await core.watch(job.run_id).read_to_end()
     assert watch.seen.text == "a"
 

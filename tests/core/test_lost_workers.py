@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from core_service.domain.runs import FAILED, QUEUED, RUNNING, SUCCEEDED
 from penstock.v1.run_pb2 import EndReason, RetryPolicy, RunOptions
 from tests.core.hand_clock import HandClock
@@ -222,3 +224,45 @@ async def test_store_that_fails_while_a_lost_run_is_taken_loses_it_not(
     await timed_core.reaches(job.run_id, QUEUED)
     again = await (await timed_core.connected_worker()).take()
     await again.say_all("done")
+
+
+# ── the lease against a worker that comes back ───────────────────────────────────────────────────────────────────────
+
+
+async def test_worker_that_comes_back_before_its_loss_is_stored_keeps_its_run(
+    timed_core: RunningCore, clock: HandClock
+) -> None:
+    """The loss is decided and its append is held; the worker attaches; then the append comes, with an old fence."""
+    worker = await timed_core.connected_worker()
+    job = await timed_core.started(worker)
+    await job.say("half a sen")
+    await job.acked()
+    gate = timed_core.store.hold("append")
+    await _lose(timed_core, clock, job)
+    await gate.reached()
+    await worker.connect(job)
+    gate.open()
+    await job.say_all("tence.")
+    run = await timed_core.ended(job.run_id)
+    assert (run.state, run.attempt) == (SUCCEEDED, 1)
+
+
+async def test_worker_that_comes_back_after_its_loss_was_stored_has_lost_its_run(
+    timed_core: RunningCore, clock: HandClock
+) -> None:
+    """The worker attaches while the loss is under way, and its adoption is held until that is stored."""
+    worker = await timed_core.connected_worker()
+    job = await timed_core.started(worker)
+    await job.say("half a sen")
+    await job.acked()
+    await job.stream.cut()
+    await _gone(timed_core)
+    gate = timed_core.store.hold("adopt")
+    connecting = asyncio.create_task(worker.connect(job))
+    await gate.reached()
+    await clock.forward(LEASE)
+    run = await timed_core.ended(job.run_id)
+    gate.open()
+    [held] = (await connecting).held
+    assert held.revoked
+    assert (run.state, run.reason) == (FAILED, WORKER_LOST)

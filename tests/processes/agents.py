@@ -45,3 +45,30 @@ async def block(run: penstock.Run) -> AsyncIterator[str]:
     yield "before "
     time.sleep(float(run.text))  # noqa: ASYNC251 — that is what it is for
     yield "after"
+
+
+@app.agent("errands", description="Three durable steps, each noted in a file; the third waits for the file `go`.")
+async def errands(run: penstock.Run) -> AsyncIterator[str]:
+    folder = Path(run.text)
+    for name in ("one", "two", "three"):
+        yield f"{name}: "
+        yield f"{await run.step(name, errand, str(folder), name)} "
+    yield "all done"
+
+
+async def errand(step: penstock.Step, folder: str, name: str) -> str:
+    directory = Path(folder)
+    await step.say("doing ")
+    if name == "three":
+        (directory / "third").touch()
+        await exists(directory / "go")
+    with (directory / "effects").open("a") as effects:
+        effects.write(f"{name}\n")
+    return f"did {name}"
+
+
+@app.agent("asker", description="Asks two questions at once, and tells the answers.")
+async def asker(run: penstock.Run) -> AsyncIterator[str]:
+    yield "Two questions. "
+    first, second = await asyncio.gather(run.ask("First?"), run.ask("Second?", on_expiry="continue"))
+    yield f"{first.text or first.outcome}, {second.text or second.outcome}."

@@ -86,6 +86,21 @@ class Client:
             assert response.status == 200, run
             return run
 
+    async def open_inputs(self, run_id: str) -> dict[str, str]:
+        """The ids of a run's open questions, by what they ask."""
+        url = f"{self.base_url}/v1/inputs?run_id={run_id}"
+        async with self._session.get(url, timeout=PATIENCE) as response:
+            found: dict[str, Any] = await response.json()
+            assert response.status == 200, found
+            return {one["request"]["message"]: one["request"]["id"] for one in found["inputs"]}
+
+    async def answer(self, run_id: str, input_id: str, text: str) -> None:
+        """Answer one question."""
+        body = {"answers": [{"input_id": input_id, "answer": {"answer": text}}]}
+        url = f"{self.base_url}/v1/runs/{run_id}/inputs"
+        async with self._session.post(url, json=body, timeout=PATIENCE) as response:
+            assert response.status == 200, await response.text()
+
     async def watch(self, seen: Seen, *, up_to: int | None = None) -> Seen:
         """Add what comes behind `seen`, to the end of the run or until `up_to` more frames have come; then cut."""
         headers = {"Accept": "text/event-stream"}

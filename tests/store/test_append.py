@@ -43,7 +43,7 @@ async def test_a_repeated_append_is_written_and_adds_nothing(world: World) -> No
     end = dataclasses.replace(
         world.ending(run, "bye"),
         change=RunChange(
-            state=SUCCEEDED, release=True, messages=(message("bye"),), state_json='{"n":1}', state_steps=1
+            state=SUCCEEDED, release=True, messages=(message("bye"),), state_json='{"n":1}', state_version=1
         ),
     )
     assert await world.append(end) == [WRITTEN]
@@ -125,7 +125,7 @@ async def test_a_poisoned_append_raises_and_the_others_can_be_made_again(world: 
 @pytest.mark.parametrize("text", ['{"a":"\0"}', '"\ud800"'])
 async def test_a_state_that_a_database_cannot_hold_is_refused_on_both(world: World, text: str) -> None:
     run = await world.running()
-    change = RunChange(state=SUCCEEDED, state_json=text, state_steps=1)
+    change = RunChange(state=SUCCEEDED, state_json=text, state_version=1)
     with pytest.raises(InvalidArgument):
         await world.append(output(run.id, change=change))
     assert await world.log(run.id) == [1, 2]

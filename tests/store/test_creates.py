@@ -72,7 +72,9 @@ async def test_a_run_that_waits_for_its_time_is_not_overtaken(world: World) -> N
 
 async def test_a_started_run_gets_the_thread_so_far(world: World) -> None:
     first = await world.running()
-    change = RunChange(state=SUCCEEDED, release=True, messages=(message("there"),), state_json='{"n":1}', state_steps=3)
+    change = RunChange(
+        state=SUCCEEDED, release=True, messages=(message("there"),), state_json='{"n":1}', state_version=3
+    )
     await world.append(output(first.id, change=change))
     second = await world.create(world.new_run(thread_id=first.thread_id, texts=("again",)))
     assert second.started

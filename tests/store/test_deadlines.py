@@ -92,7 +92,7 @@ async def test_a_run_keeps_the_state_that_it_first_started_with(world: World) ->
     created = await world.create(world.new_run(thread_id=thread_id))
     assert (created.started, created.state_json, created.state_version) == (True, '{"n":0}', 1)
     run = created.run
-    await world.append(output(run.id, change=RunChange(state=WAITING, state_json='{"n":1}', state_steps=2)))
+    await world.append(output(run.id, change=RunChange(state=WAITING, state_json='{"n":1}', state_version=2)))
     thread = await world.thread(thread_id)
     assert (thread.state_json, thread.state_version) == ('{"n":1}', 3)
     adopted = await world.store.adopt(run.id, attempt=1, owner="core_b", session=world.session)
@@ -109,7 +109,7 @@ async def test_a_claim_takes_the_state_as_it_is_then(world: World) -> None:
     await world.queued(thread_id)
     end = world.ending(first.run, "done")
     assert end.change is not None
-    change = dataclasses.replace(end.change, state_json='{"n":1}', state_steps=1)
+    change = dataclasses.replace(end.change, state_json='{"n":1}', state_version=1)
     await world.append(dataclasses.replace(end, change=change))
     await world.store.promote([(TENANT, thread_id)])
     (claimed,) = await world.claim()

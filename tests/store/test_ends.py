@@ -50,11 +50,11 @@ async def test_an_end_makes_one_delivery_per_webhook(world: World) -> None:
 async def test_a_run_that_is_rolled_back_takes_its_messages_and_state_with_it(world: World) -> None:
     first = await world.create(world.new_run(thread_id="thr_1", texts=("one",)))
     change = RunChange(
-        state=SUCCEEDED, release=True, messages=(message("answer"),), state_json='{"n":1}', state_steps=1
+        state=SUCCEEDED, release=True, messages=(message("answer"),), state_json='{"n":1}', state_version=1
     )
     await world.append(output(first.run.id, change=change))
     second = await world.create(world.new_run(thread_id="thr_1", texts=("two", "three")))
-    paused = RunChange(state=RUNNING, messages=(message("said"),), state_json='{"n":2}', state_steps=3)
+    paused = RunChange(state=RUNNING, messages=(message("said"),), state_json='{"n":2}', state_version=3)
     await world.append(output(second.run.id, change=paused))
     assert await world.shown("thr_1") == ["one", "answer", "two", "three", "said"]
     await world.append(output(second.run.id, expected=3, change=rolled_back("last words")))
@@ -76,7 +76,7 @@ async def test_a_rollback_of_a_run_that_changed_no_state_leaves_its_version(worl
 async def test_a_rollback_of_a_run_that_never_started_has_no_state_to_restore(world: World) -> None:
     first = await world.running("thr_1")
     queued = await world.queued("thr_1")
-    change = RunChange(state=RUNNING, state_json='{"n":1}', state_steps=1)
+    change = RunChange(state=RUNNING, state_json='{"n":1}', state_version=1)
     await world.append(output(first.id, change=change))
     await world.append(output(queued.id, expected=1, change=rolled_back()))
     thread = await world.thread("thr_1")

@@ -44,11 +44,7 @@ _is_its_thread = and_(
     threads.c.tenant == text("tenant_is"),
     threads.c.thread_id == select(runs.c.thread_id).where(_is_run).scalar_subquery(),
 )
-SET_STATE = (
-    update(threads)
-    .where(_is_its_thread)
-    .values(state=given(threads.c.state), state_version=threads.c.state_version + integer("steps"))
-)
+SET_STATE = update(threads).where(_is_its_thread).values(state=given(threads.c.state), state_version=integer("version"))
 _before = select(runs.c.state_before).where(_is_run).scalar_subquery()
 # A run that never started has no state before it, and NULL differs from nothing.
 RESTORE_STATE = (
@@ -87,7 +83,7 @@ def apply(transaction: Transaction, changes: Sequence[tuple[Append, RunChange]])
                 "run": one.run_id,
                 "tenant_is": one.tenant,
                 "state": _checked("state_json", change.state_json),
-                "steps": change.state_steps,
+                "version": change.state_version,
             }
             for one, change in changes
             if change.state_json is not None and not change.rolled_back

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from core_service.domain.answers import schema_problem
 from core_service.domain.errors import InvalidOutput
 from core_service.domain.grammar.fold import TOKENS
 from core_service.domain.grammar.limits import (
@@ -79,6 +80,8 @@ def checked_schema(text: str) -> str:
         _OBJECT_SCHEMA.decode(schema)
     except msgspec.MsgspecError as error:
         raise InvalidOutput("schema_json is not a schema of type object") from error
+    if problem := schema_problem(schema):
+        raise InvalidOutput(f"schema_json is not a JSON schema: {problem}")
     return schema
 
 

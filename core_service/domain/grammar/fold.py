@@ -6,10 +6,11 @@ goes on exactly as the one that wrote it. What the store keeps beside the log ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from core_service.domain import runs
 from core_service.domain.grammar.calls import Calls
+from core_service.domain.grammar.inbox import Inbox
 from core_service.domain.grammar.limits import MAX_INT32
 from core_service.domain.grammar.questions import Questions
 from core_service.domain.grammar.shared_state import SharedState
@@ -30,7 +31,13 @@ TOKENS = (
 class Fold:
     """What the events so far say about the run."""
 
-    def __init__(self, ask_keys: Mapping[str, str], step_keys: Mapping[int, StepKey], shared: SharedState) -> None:
+    def __init__(
+        self,
+        ask_keys: Mapping[str, str],
+        step_keys: Mapping[int, StepKey],
+        read_messages: Collection[str],
+        shared: SharedState,
+    ) -> None:
         self.seq = 0
         self.time = 0
         """Of the newest event that has one; microseconds since 1970 UTC."""
@@ -50,6 +57,7 @@ class Fold:
         self.calls = Calls()
         self.steps = Steps(step_keys)
         self.questions = Questions(ask_keys)
+        self.inbox = Inbox(read_messages)
         self.shared = shared
 
     def apply(self, event: Event) -> None:
@@ -100,6 +108,9 @@ class Fold:
                 self.transcript.start_message(event.message_started)
             case "message_ended":
                 self.transcript.end_message(event.message_ended)
+            case "message_received":
+                self.transcript.receive(event.message_received.message)
+                self.inbox.receive(event.message_received.message.id)
             case "step_started":
                 self.steps.start(event.step_started, event.seq)
             case "step_ended":

@@ -11,6 +11,7 @@ from core_service.domain import ids, runs
 from core_service.domain.grammar.fold import Fold
 from core_service.domain.grammar.lifecycle import Lifecycle
 from core_service.domain.grammar.limits import MAX_PART_CHARACTERS
+from core_service.domain.grammar.notes import Notes
 from core_service.domain.grammar.outputs import Outputs
 from core_service.domain.grammar.pen import Pen
 from core_service.domain.grammar.reports import Reports
@@ -20,7 +21,7 @@ from core_service.domain.grammar.speech import Speech
 from core_service.domain.grammar.steps import Step, StepKey
 from core_service.domain.grammar.tool_use import ToolUse
 from core_service.domain.json_text import compact
-from penstock.v1.event_pb2 import Event, MessageReceived, RunEnded, RunQueued, RunStarted
+from penstock.v1.event_pb2 import Event, RunEnded, RunQueued, RunStarted
 from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import EndReason, InputOutcome, InputRequest, Run, RunError, RunState, Usage
 from penstock.v1.worker_service_pb2 import Output
@@ -43,18 +44,21 @@ class Grammar:
         state_version: int = 0,
         ask_keys: Mapping[str, str] | None = None,
         step_keys: Mapping[int, StepKey] | None = None,
+        read_messages: Collection[str] = (),
     ) -> None:
         shared = SharedState(state_json, state_version)
         self._client_tools = set(client_tools)
-        self._fold = fold = Fold(ask_keys or {}, step_keys or {}, shared)
+        self._fold = fold = Fold(ask_keys or {}, step_keys or {}, read_messages, shared)
         self._transcript = fold.transcript
         self._pen = pen = Pen(fold)
         self._scribe = scribe = Scribe(fold, pen, new_id)
-        self._lifecycle = Lifecycle(fold, pen, scribe, new_id)
+        self._notes = notes = Notes()
+        self._lifecycle = Lifecycle(fold, pen, scribe, notes, new_id)
+        self._reports = Reports(fold, scribe, notes)
         self._outputs = Outputs(
             Speech(fold, pen, scribe),
             ToolUse(fold, pen, scribe, self._client_tools),
-            Reports(fold, scribe),
+            self._reports,
             self._lifecycle,
         )
         self.dropped = 0
@@ -67,14 +71,15 @@ class Grammar:
         *,
         ask_keys: Mapping[str, str] | None = None,
         step_keys: Mapping[int, StepKey] | None = None,
+        read_messages: Collection[str] = (),
         new_id: Callable[[str], str] = ids.new_id,
         state_json: str | None = "",
         state_version: int = 0,
     ) -> Grammar:
         """Return the grammar that wrote `events`, which begin at seq 1.
 
-        From the store come what events do not hold: `ask_keys` (the handler's key of a question → its id) and
-        `step_keys` (seq of StepStarted → key and parent, of durable steps).
+        From the store come what events do not hold: `ask_keys` (the handler's key of a question → its id), `step_keys`
+        (seq of StepStarted → key and parent, of durable steps), and `read_messages` (ids of steering messages).
         """
         grammar = cls(
             new_id=new_id,
@@ -82,6 +87,7 @@ class Grammar:
             state_version=state_version,
             ask_keys=ask_keys,
             step_keys=step_keys,
+            read_messages=read_messages,
         )
         grammar._pen.read(events)
         grammar._learn_client_tools()
@@ -150,6 +156,30 @@ class Grammar:
         """What the store has to keep for `rebuild`: seq of StepStarted → key and parent."""
         return self._fold.steps.keys
 
+    @property
+    def loop_steps(self) -> int:
+        """Turns of the agent's loop so far, of all attempts."""
+        return self._fold.steps.loop_count
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that were read and written, of all models and attempts."""
+        return sum(usage.input_tokens + usage.output_tokens for usage in self._fold.usage.values())
+
+    @property
+    def has_spoken(self) -> bool:
+        """Something visible was said, and counts."""
+        return self._transcript.last_ordinal > len(self._transcript.retracted)
+
+    @property
+    def children(self) -> Collection[str]:
+        """Ids of the runs that it called and that have not ended, as far as its log knows."""
+        return self._fold.children.keys()
+
+    def unread(self) -> list[str]:
+        """Return the ids of the steering messages that the log holds and nobody has read."""
+        return self._fold.inbox.unread()
+
     def step(self, key: str) -> Step | None:
         """Return the newest durable step with this key."""
         return self._fold.steps.get(key)
@@ -167,7 +197,7 @@ class Grammar:
 
     def history(self) -> list[Message]:
         """Return what goes into the thread at the end: ended messages, without what was retracted."""
-        return self._transcript.history()
+        return self._transcript.history(unread=self._fold.inbox.unread())
 
     def retracts(self) -> list[int]:
         """Return the parts that a retry now would retract."""
@@ -204,7 +234,7 @@ class Grammar:
         if self._fold.state not in (runs.QUEUED, runs.RUNNING):
             raise ValueError("only a queued or running run receives messages")
         self._pen.now = now
-        self._pen.write(Event(message_received=MessageReceived(message=message)))
+        self._lifecycle.receive(message)
 
     def resolve(
         self, input_id: str, outcome: InputOutcome.ValueType, answer_json: str, answered_by: str, now: int
@@ -256,6 +286,14 @@ class Grammar:
     def take(self) -> bytes:
         """Return the records of the events made since the last call, ready for the log; b"" when there are none."""
         return self._pen.take()
+
+    def take_notes(self) -> Notes | None:
+        """Return what the store keeps beside the events of the last `take`; None when there is nothing."""
+        if not self._notes:
+            return None
+        notes = self._notes
+        self._notes = self._lifecycle.notes = self._reports.notes = Notes()
+        return notes
 
     # ── what the state allows ────────────────────────────────────────────────────────────────────────────────────────
 

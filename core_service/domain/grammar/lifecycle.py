@@ -10,20 +10,24 @@ from core_service.domain.grammar import checks
 from core_service.domain.grammar.calls import Call
 from core_service.domain.grammar.fold import Fold
 from core_service.domain.grammar.limits import EVENT_OVERHEAD, MAX_EVENT_BYTES, MAX_RUN_RESULT_BYTES
+from core_service.domain.grammar.notes import Notes
 from core_service.domain.grammar.pen import Pen, set_time
 from core_service.domain.grammar.questions import DEFAULT_SCHEMAS
 from core_service.domain.grammar.scribe import Scribe
+from core_service.domain.records import QuestionRow
 from penstock.v1.event_pb2 import (
     Event,
     InputRequested,
     InputResolved,
+    MessageReceived,
     RunEnded,
     RunRetrying,
     RunWaiting,
     StatePatched,
 )
+from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import EndReason, InputKind, InputOutcome, InputRequest, RunError
-from penstock.v1.worker_service_pb2 import AskOutput, EndOutput
+from penstock.v1.worker_service_pb2 import AskOutput, EndOutput, InboxReadOutput
 
 COMPLETED = EndReason.END_REASON_COMPLETED
 CLIENT_TOOLS = EndReason.END_REASON_CLIENT_TOOLS
@@ -33,10 +37,11 @@ INPUT_EXPIRED = EndReason.END_REASON_INPUT_EXPIRED
 class Lifecycle:
     """Writes changes of state."""
 
-    def __init__(self, fold: Fold, pen: Pen, scribe: Scribe, new_id: Callable[[str], str]) -> None:
+    def __init__(self, fold: Fold, pen: Pen, scribe: Scribe, notes: Notes, new_id: Callable[[str], str]) -> None:
         self._fold = fold
         self._pen = pen
         self._scribe = scribe
+        self.notes = notes
         self._new_id = new_id
 
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -60,6 +65,9 @@ class Lifecycle:
             request.arguments_json = call.arguments_json
         request.id = questions.ids[key] = self._new_id("inp")
         self._scribe.say(Event(input_requested=InputRequested(input=request)))
+        self.notes.asked.append(
+            QuestionRow(key, request, self._fold.seq, outcome=InputOutcome.INPUT_OUTCOME_UNSPECIFIED)
+        )
 
     def settle(self, input_id: str, outcome: InputOutcome.ValueType, answer_json: str, answered_by: str) -> None:
         """Write how a question was settled. Raises ValueError when it is not open."""
@@ -74,6 +82,30 @@ class Lifecycle:
             call_id=request.call_id,
         )
         self._pen.write(Event(input_resolved=resolved))
+        self.notes.resolved.append((input_id, self._fold.seq))
+
+    # ── steering ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def receive(self, message: Message) -> None:
+        """A message came from outside."""
+        self._pen.write(Event(message_received=MessageReceived(message=message)))
+        self.notes.received.append((message.id, self._fold.seq))
+
+    def read_inbox(self, lane: str, given: InboxReadOutput) -> bool:
+        """Note what the handler took out of its inbox; what was read before stays with that read.
+
+        The lane's open message ends: what the handler says from now on follows what it has read.
+        """
+        if given.read < 1:
+            raise InvalidOutput("a read of the inbox has a number from 1")
+        fresh = self._fold.inbox.read(given.message_ids)
+        if not fresh:
+            return False
+        self.notes.read.extend((message_id, given.read) for message_id in fresh)
+        self._scribe.end_turn(lane)
+        return True
+
+    # ── pauses ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def wait(self) -> None:
         """Pause, unless nothing was asked or the run is waiting already."""
@@ -98,6 +130,7 @@ class Lifecycle:
             call_id=call.call_id if call else "",
             tool_name=call.tool_name if call else "",
             metadata_json=checks.checked_json(given.metadata_json, "metadata_json"),
+            on_expiry=given.on_expiry,
         )
         set_time(request.expire_time, self._pen.time + checks.checked_expiry(given))
         return request
@@ -169,6 +202,7 @@ class Lifecycle:
             result_json=result_json,
             usage=fold.usage.values(),
             pending_call_ids=pending,
+            unread_message_ids=fold.inbox.unread(),
         )
         self._pen.write(Event(run_ended=ended))
 

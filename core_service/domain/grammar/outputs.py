@@ -62,6 +62,8 @@ class Outputs:
                 return self.reports.end_child(output.child_ended)
             case "ask":
                 self.lifecycle.ask(lane, output.ask)
+            case "inbox_read":
+                return self.lifecycle.read_inbox(lane, output.inbox_read)
             case "wait":
                 self.lifecycle.wait()
             case "end":

@@ -7,9 +7,11 @@ from core_service.domain.errors import InvalidOutput
 from core_service.domain.grammar import checks
 from core_service.domain.grammar.fold import Fold
 from core_service.domain.grammar.limits import MAX_MODELS, MAX_STEP_RESULT_BYTES
+from core_service.domain.grammar.notes import Notes
 from core_service.domain.grammar.scribe import Scribe
 from core_service.domain.grammar.steps import Step, StepKey
 from core_service.domain.grammar.transcript import utf8_length
+from core_service.domain.records import StepRow
 from penstock.v1.event_pb2 import ChildEnded, ChildStarted, Custom, Event, StatePatched, StepStarted, UsageReported
 from penstock.v1.message_pb2 import Completion
 from penstock.v1.run_pb2 import Usage
@@ -26,9 +28,10 @@ from penstock.v1.worker_service_pb2 import (
 class Reports:
     """Writes reports. A method that returns a bool tells whether the output counted."""
 
-    def __init__(self, fold: Fold, scribe: Scribe) -> None:
+    def __init__(self, fold: Fold, scribe: Scribe, notes: Notes) -> None:
         self._fold = fold
         self._scribe = scribe
+        self.notes = notes
 
     # ── steps ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -44,6 +47,7 @@ class Reports:
         key = StepKey(
             checks.checked_name(given.key, "the key of a step"),
             checks.checked_name(given.parent_key, "the key of a step"),
+            given.args_hash,
         )
         self._scribe.go_on()
         self._scribe.end_turn(lane)
@@ -59,19 +63,35 @@ class Reports:
             lane=lane,
         )
         self._scribe.say(Event(step_started=started))
+        if key.key:
+            self._note(steps.get(key.key), "")
 
     def end_step(self, lane: str, given: StepEndedOutput) -> bool:
         """End a durable step by its key, or the lane's newest loop step."""
         step = self._step(lane, given.key)
         if step is None:
             return False
-        checks.checked_json(given.result_json, "the result of a step")
+        result_json = checks.checked_json(given.result_json, "the result of a step")
         if utf8_length(given.result_json) > MAX_STEP_RESULT_BYTES:
             raise InvalidOutput(f"the result of step {given.key!r} is larger than {MAX_STEP_RESULT_BYTES} bytes")
         cut_off = given.completion == Completion.COMPLETION_INCOMPLETE
         self._scribe.end_turn(step.lane)
         self._scribe.end_step(step, cut_off=cut_off, durable=bool(step.key) and given.durable and not cut_off)
+        if step.key:
+            self._note(step, result_json)
         return True
+
+    def _note(self, step: Step | None, result_json: str) -> None:
+        assert step is not None
+        self.notes.steps[step.key] = StepRow(
+            key=step.key,
+            parent_key=step.parent_key,
+            started_seq=step.started_seq,
+            ended_seq=step.ended_seq or None,
+            is_completed=step.is_completed,
+            args_hash=step.args_hash,
+            result_json=result_json if step.is_completed else "",
+        )
 
     def _step(self, lane: str, key: str) -> Step | None:
         if not key:

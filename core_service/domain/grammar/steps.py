@@ -23,6 +23,8 @@ class StepKey:
     """Path of name and ordinal, stable over attempts."""
     parent_key: str = HANDLER
     """The step around it."""
+    args_hash: bytes = b""
+    """Of its arguments, as the handler gave them."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +34,7 @@ class Step:
     number: int
     key: str
     parent_key: str
+    args_hash: bytes
     lane: str
     started_seq: int
     ended_seq: int = 0
@@ -56,6 +59,8 @@ class Steps:
         """By the seq of StepStarted."""
         self.open: dict[int, Step] = {}
         self.last_number = 0
+        self.loop_count = 0
+        """Turns of the agent's loop so far, of all attempts."""
         self._by_key: dict[str, Step] = {}
         self._lane_scopes: dict[str, str] = {}
         self._parts: list[_Placed] = []
@@ -72,7 +77,8 @@ class Steps:
 
     def start(self, event: StepStarted, seq: int) -> None:
         key = self.keys.get(seq, StepKey(""))
-        step = Step(event.step, key.key, key.parent_key, event.lane, seq)
+        step = Step(event.step, key.key, key.parent_key, key.args_hash, event.lane, seq)
+        self.loop_count += event.number > 0
         self.open[step.number] = step
         self.last_number = step.number
         if step.key:

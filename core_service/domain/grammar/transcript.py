@@ -86,6 +86,8 @@ class Entry:
     open_parts: dict[int, OpenPart] = field(default_factory=dict)
     has_result: bool = False
     """One of its calls has a result: it ends once none of its calls is open (rule 9)."""
+    is_received: bool = False
+    """It came from outside, and whole."""
 
     def open_calls(self) -> list[OpenPart]:
         """Return its calls whose arguments may still grow."""
@@ -93,6 +95,8 @@ class Entry:
 
     def message(self, retracted: Collection[int]) -> Message:
         """Return it whole. Retracted parts are left out, unless there are no others: then the message is marked."""
+        if self.is_received:
+            return self.header
         parts = self.ended_parts | {ordinal: part.snapshot() for ordinal, part in self.open_parts.items()}
         kept = parts.keys() - set(retracted)
         message = Message()
@@ -103,7 +107,7 @@ class Entry:
 
 
 class Transcript:
-    """All messages of the run's own, in order of start. Messages of the input and of steering are not among them."""
+    """All messages of the run in order of start, its own and those of steering. Its input is not among them."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
@@ -125,6 +129,12 @@ class Transcript:
         self._entries[header.id] = self.open_entries[header.id] = entry
         if header.role == Role.ROLE_ASSISTANT:
             self.assistant[event.lane] = entry
+
+    def receive(self, message: Message) -> None:
+        """A message came from outside."""
+        header = Message()
+        header.CopyFrom(message)
+        self._entries[header.id] = Entry(header, "", is_received=True)
 
     def start_part(self, event: PartStarted) -> OpenPart:
         header = Part()
@@ -161,13 +171,22 @@ class Transcript:
         """Return all messages, retracted and open ones included."""
         return [entry.message(self.retracted) for entry in self._entries.values()]
 
-    def history(self) -> list[Message]:
+    def history(self, *, unread: Collection[str]) -> list[Message]:
         """Return what the thread keeps: ended messages without what was retracted, and without results cut off.
 
-        A result cut off does not count: its call has another one, or waits for it.
+        A result cut off does not count: its call has another one, or waits for it. Steering messages that nobody has
+        read were never part of the conversation.
         """
-        kept = [message for message in self.messages() if message.completion and not message.retracted]
-        return [message for message in kept if not _is_cut_result(message)]
+        kept = []
+        for entry in self._entries.values():
+            message = entry.message(self.retracted)
+            if entry.is_received:
+                counts = message.id not in unread
+            else:
+                counts = bool(message.completion) and not message.retracted and not _is_cut_result(message)
+            if counts:
+                kept.append(message)
+        return kept
 
 
 def _is_cut_result(message: Message) -> bool:

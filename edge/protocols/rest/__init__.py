@@ -10,9 +10,9 @@ from aiohttp import web
 
 from edge.config import EdgeSettings
 from edge.core import CoreClient
-from edge.protocols.rest import agents, runs, threads
+from edge.protocols.rest import agents, inputs, runs, threads
 
-RESOURCES = (agents, threads, runs)
+RESOURCES = (agents, threads, runs, inputs)
 
 
 def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:

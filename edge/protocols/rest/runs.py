@@ -105,7 +105,7 @@ class Runs:
         return shapes.answer(b'{"events":[%b],"head_seq":%d}' % (events, page.head_seq))
 
     async def _create(self, request: web.Request) -> Run:
-        names = ("agent_id", "thread_id", "input", "options", "metadata")
+        names = ("agent_id", "thread_id", "input", "options", "metadata", "state", "parent_run_id", "parent_call_id")
         members = dict(take(await shapes.members(request, self._settings), *names))
         raw_input = members.pop("input", None)
         create = CreateRunRequest(request_id=query.idempotency_key(request))
