@@ -149,6 +149,7 @@ class Engine:
             tail=tail,
             metrics=metrics,
             defaults=_keep(settings),
+            on_deleted=self.deletions.deleted,
         )
         self.schedules = Schedules(
             store=store.schedules, clock=clock, agents=agents, creates=self.creates, metrics=metrics

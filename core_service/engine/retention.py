@@ -7,7 +7,8 @@ way hardly notice. Several cores may go round at once: what one has deleted, the
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import assert_never
 
 import structlog
 from google.protobuf.duration_pb2 import Duration
@@ -31,7 +32,9 @@ RUNS_PER_PORTION = 100
 TERMS_PER_READ = 200
 
 EXPIRED = "expired"
-"""The topic of the bus that tells of deleted events."""
+"""The topic of the bus that tells of expired events."""
+ORDER = (Kept.RUNS, Kept.EVENTS, Kept.MESSAGES)
+"""What goes as a whole needs not go in parts first."""
 
 # A policy's place in the list; a token cannot hold the empty id of the tenant's own.
 _PAGES = TextPages("retention")
@@ -51,7 +54,9 @@ class Retention:
         tail: Tail,
         metrics: Metrics,
         defaults: Keep,
+        on_deleted: Callable[[Sequence[str]], None],
     ) -> None:
+        """`on_deleted` is called with runs that are gone and have remains."""
         self._store = store
         self._bus = bus
         self._clock = clock
@@ -59,11 +64,7 @@ class Retention:
         self._tail = tail
         self._metrics = metrics
         self._defaults = defaults
-        self._expire = {
-            Kept.RUNS: store.delete_runs,
-            Kept.EVENTS: store.expire_events,
-            Kept.MESSAGES: store.expire_messages,
-        }
+        self._on_deleted = on_deleted
 
     # ── policies ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -113,24 +114,39 @@ class Retention:
         """Take one portion of each kind from each agent, and tell whether there may be more."""
         is_behind = False
         async for term in self._terms():
-            for what, expire in self._expire.items():
-                if not term.keep.of(what):
-                    continue
-                overdue = await self._store.overdue(term, what, limit=RUNS_PER_PORTION)
-                if overdue:
-                    self._note(what, await expire(overdue), overdue)
+            for what in ORDER:
+                if term.keep.of(what) and await self._portion(term, what):
                     is_behind = True
                     await self._clock.sleep(BREATH_SECONDS)
         return is_behind
 
+    async def _portion(self, term: Term, what: Kept) -> bool:
+        """Take one portion, and tell whether there was anything to take."""
+        overdue = await self._store.overdue(term, what, limit=RUNS_PER_PORTION)
+        if not overdue:
+            return False
+        done = await self._expire(term.tenant, what, overdue)
+        self._metrics.expired.labels(what.value).inc(len(done))
+        return True
+
+    async def _expire(self, tenant: str, what: Kept, run_ids: Sequence[str]) -> Sequence[str]:
+        match what:
+            case Kept.RUNS:
+                gone = await self._store.delete_runs(tenant, run_ids)
+                self._on_deleted(gone)
+                return gone
+            case Kept.EVENTS:
+                expired = await self._store.expire_events(run_ids)
+                self._bus.ring([Ring(EXPIRED, run_id) for run_id in run_ids])
+                return expired
+            case Kept.MESSAGES:
+                return await self._store.expire_messages(run_ids)
+            case _:
+                assert_never(what)
+
     def rung(self, run_id: str) -> None:
         """Listen to the bus: what is in memory of this run is not kept any more."""
         self._tail.forget(run_id)
-
-    def _note(self, what: Kept, finished: Sequence[str], touched: Sequence[str]) -> None:
-        self._metrics.expired.labels(what.value).inc(len(finished))
-        if what is not Kept.MESSAGES:
-            self._bus.ring([Ring(EXPIRED, run_id) for run_id in touched])
 
     async def _terms(self) -> AsyncIterator[Term]:
         after = ("", "")

@@ -81,10 +81,10 @@ class RetentionStore(Protocol):
         """Delete what ended runs brought and said from the histories of their threads. Returns these runs."""
         ...
 
-    async def delete_runs(self, run_ids: Sequence[str]) -> Sequence[str]:
-        """Delete ended runs with all that belongs to them, up to a bound of events. Returns the runs that are gone.
+    async def delete_runs(self, tenant: str, run_ids: Sequence[str]) -> Sequence[str]:
+        """Delete ended runs, with what they brought and said in their threads. Returns the runs that are gone.
 
-        Their request ids stay (ENGINE.md, H4).
+        They leave remains (`DeletionStore.remains`), and their request ids (ENGINE.md, H4).
         """
         ...
 

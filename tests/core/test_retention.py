@@ -25,7 +25,7 @@ from penstock.v1.thread_service_pb2 import GetThreadRequest, ListMessagesRequest
 from tests.core.faults import Gate
 from tests.core.hand_clock import HandClock
 from tests.core.places import Place
-from tests.core.refusals import reason_of, refused
+from tests.core.refusals import refused
 from tests.core.running_core import RunningCore, create_request, texts
 from tests.core.scripted_worker import agent
 from tests.core.waits import until
@@ -256,17 +256,19 @@ async def test_expired_run_is_gone_and_its_request_does_not_make_it_again(
     assert again.state == SUCCEEDED
 
 
-async def test_watcher_of_a_run_that_is_deleted_hears_that_it_is_gone(core: RunningCore) -> None:
-    run = await ended_run(core, *map(str, range(40)))
-    await core.restart()
-    gate = core.store.hold("read_segments", when=lambda run_id, **cursor: cursor["after_seq"] > 0)
-    watch = core.watch(run.id)
+async def test_watcher_of_a_run_that_expires_as_a_whole_hears_that_it_is_gone(
+    timed_core: RunningCore, clock: HandClock
+) -> None:
+    run = await ended_run(timed_core, *map(str, range(40)))
+    await timed_core.restart(keep_runs=10.0)
+    gate = timed_core.store.hold("read_segments", when=lambda run_id, **cursor: cursor["after_seq"] > 0)
+    watch = timed_core.watch(run.id)
     await gate.reached()
-    await core.store.retention.delete_runs([run.id])
+    await clock.forward(10 + ROUND)
     gate.open()
-    with pytest.raises(grpc.RpcError) as caught:
+    with refused(grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND", run_id=run.id):
         await watch.read_to_end()
-    assert reason_of(caught.value) == "RUN_NOT_FOUND"
+    await until(lambda: has_no_segments(timed_core))
 
 
 # ── the loop ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -107,7 +107,6 @@ ALL |= {f"deletions.RECORDS[{name}]": one for name, one in deletions.RECORDS.ite
 ALL |= {f"runs.PAGES{key}": page for key, page in runs.PAGES.items()}
 ALL |= {f"questions.PAGES{key}": page for key, page in questions.PAGES.items()}
 ALL |= {f"runs.labelled_page({number})": runs.labelled_page(number) for number in (1, 3)}
-ALL |= {f"expiry.DELETES[{number}]": statement for number, statement in enumerate(expiry.DELETES)}
 
 USED = {
     "dispatch.OVERDUE": {"runs_overdue", "runs_to_cancel"},

@@ -112,7 +112,7 @@ async def test_what_has_expired_is_not_overdue_again(world: World) -> None:
     assert (await overdue(world, Kept.EVENTS), await overdue(world, Kept.MESSAGES)) == ([], [run.id])
     await world.store.retention.expire_messages([run.id])
     assert (await overdue(world, Kept.MESSAGES), await overdue(world, Kept.RUNS)) == ([], [run.id])
-    await world.store.retention.delete_runs([run.id])
+    await world.store.retention.delete_runs(TENANT, [run.id])
     assert await overdue(world, Kept.RUNS) == []
 
 
@@ -137,7 +137,7 @@ async def test_running_run_does_not_expire(world: World) -> None:
     run = await world.running()
     assert list(await world.store.retention.expire_events([run.id, "run_none"])) == []
     assert list(await world.store.retention.expire_messages([run.id])) == []
-    assert list(await world.store.retention.delete_runs([run.id])) == []
+    assert list(await world.store.retention.delete_runs(TENANT, [run.id])) == []
     assert await log_of(world, run) == (1, [1, 2])
     assert await shown(world, run.thread_id) == (["hello"], 1)
 
@@ -272,10 +272,9 @@ async def test_deleted_run_leaves_no_row(world: World) -> None:
     await world.create(new)
     await world.end(new.run, "said")
     kept = await ended_run(world, "kept", thread_id="t")
-    assert list(await world.store.retention.delete_runs([new.run.id])) == [new.run.id]
+    assert list(await world.store.retention.delete_runs(TENANT, [new.run.id])) == [new.run.id]
     assert await world.store.get_run(TENANT, new.run.id) is None
     assert await world.store.head(new.run.id) is None
-    assert await world.store.read_segments(new.run.id, after_seq=0, limit=10) == []
     assert await shown(world, "t") == (["hello", "kept"], 2)
     assert await world.store.get_run(TENANT, kept.id) is not None
     with pytest.raises(RunNotFound):
@@ -284,9 +283,12 @@ async def test_deleted_run_leaves_no_row(world: World) -> None:
 
 async def test_no_table_keeps_a_deleted_run(world: World) -> None:
     run = await ended_run(world, "said", events=3)
-    await world.store.retention.delete_runs([run.id])
+    await world.store.retention.delete_runs(TENANT, [run.id])
     store = world.store
     assert isinstance(store, SqlStore)
+    [remains] = await store.remains(limit=10)
+    while not (await store.clear_remains(remains)).is_done:
+        pass
     for table in TABLES:
         assert await rows_of(store, table, run.id) == 0, table
 
@@ -299,19 +301,6 @@ async def rows_of(store: SqlStore, table: str, run_id: str) -> int:
 
 def test_every_table_with_runs_is_known_here() -> None:
     assert {table.name for table in metadata.sorted_tables if "run_id" in table.c} == set(TABLES)
-
-
-async def test_large_run_is_deleted_a_portion_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expiry, "ROWS", 3)
-    run = await ended_run(world, "said", events=5)
-    assert list(await world.store.retention.delete_runs([run.id])) == []
-    assert await log_of(world, run) == (5, [5, 6, 7, 8])
-    assert await shown(world, run.thread_id) == (["hello", "said"], 2)
-    assert await overdue(world, Kept.RUNS) == [run.id]
-    for _ in range(2):
-        await world.store.retention.delete_runs([run.id])
-    assert await world.store.get_run(TENANT, run.id) is None
-    assert await shown(world, run.thread_id) == ([], 0)
 
 
 async def test_run_is_kept_while_somebody_is_still_to_be_told_of_its_end(world: World) -> None:

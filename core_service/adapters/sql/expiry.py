@@ -1,6 +1,7 @@
 """What of ended runs expires: their events, their messages, and in the end they themselves.
 
-Each call is one transaction of bounded size, so that running work never waits long for it. Locks are taken as an append
+Each call is one transaction of bounded size, so that running work never waits long for it; what a deleted run leaves
+behind goes as that of any other (`deletions.py`). Locks are taken as an append
 takes them: threads, heads by run id, runs. The row of a run is changed before its segments are read: a fold that was
 faster has then committed its chunks, and one that comes later finds nothing to do.
 """
@@ -10,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Delete, and_, delete, exists, false, func, select, true, update
+from sqlalchemy import and_, delete, exists, false, func, select, true, update
 
+from core_service.adapters.sql import deletions
 from core_service.adapters.sql.changes import LOCK_THREADS
 from core_service.adapters.sql.log import locked_heads
 from core_service.adapters.sql.messages import FIRST_OWN, PLACE_BITS, count_more
@@ -20,12 +22,9 @@ from core_service.adapters.sql.schema import (
     IS_TO_FOLLOW_UP,
     heads,
     inbox,
-    inputs,
     messages,
-    run_labels,
     runs,
     segments,
-    steps,
     webhooks,
 )
 from core_service.adapters.sql.statements import count, integer, is_one_of, now, text
@@ -85,11 +84,6 @@ _in_place = and_(
 DELETE_MESSAGES = delete(messages).where(_in_place).returning(messages.c.hidden)
 OWN_MESSAGES = select(messages.c.body).where(_in_place).order_by(messages.c.pos)
 PLACE = select(runs.c.thread_id, runs.c.queue_pos).where(runs.c.tenant == text("tenant"), runs.c.run_id == text("run"))
-
-DELETES: tuple[Delete, ...] = tuple(
-    delete(table).where(is_one_of(table.c.run_id, "ids"))
-    for table in (inputs, inbox, steps, run_labels, webhooks, heads, runs)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,14 +201,10 @@ def own_messages(transaction: Transaction, tenant: str, run_id: str) -> list[Mes
 # ── runs ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def delete_runs(transaction: Transaction, run_ids: Sequence[str]) -> list[str]:
+def delete_runs(transaction: Transaction, tenant: str, run_ids: Sequence[str]) -> list[str]:
     """Carry out `RetentionStore.delete_runs`."""
     _lock_threads(transaction, run_ids)
-    ended = _locked(transaction, run_ids)
-    portion = _portion(transaction, ended)
-    _delete_segments(transaction, portion)
-    gone = list(portion.emptied)
-    _delete_messages(transaction, gone)
-    for statement in DELETES:
-        transaction.do(statement, ids=transaction.list(gone))
-    return gone
+    ended = sorted(run_id for run_id, head in locked_heads(transaction, run_ids).items() if head.state in ENDED)
+    _delete_messages(transaction, ended)
+    deletions.delete_runs(transaction, tenant, ended)
+    return ended

@@ -77,8 +77,8 @@ class SqlRetention:
     async def expire_messages(self, run_ids: Sequence[str]) -> Sequence[str]:
         return await self._database.write(lambda tx: expiry.expire_messages(tx, run_ids))
 
-    async def delete_runs(self, run_ids: Sequence[str]) -> Sequence[str]:
-        return await self._database.write(lambda tx: expiry.delete_runs(tx, run_ids))
+    async def delete_runs(self, tenant: str, run_ids: Sequence[str]) -> Sequence[str]:
+        return await self._database.write(lambda tx: expiry.delete_runs(tx, tenant, run_ids))
 
     async def own_messages(self, tenant: str, run_id: str) -> Sequence[Message]:
         return await self._database.read(lambda tx: expiry.own_messages(tx, tenant, run_id))
