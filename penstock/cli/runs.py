@@ -7,12 +7,12 @@ from datetime import UTC
 import click
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from edge.flat_json import dumps, enum_names, flat
 from penstock.cli.client import core_flags, json_flag, talk
 from penstock.cli.follow import Follower, chosen_view, exit_code
 from penstock.cli.messages import show_messages
 from penstock.cli.tables import show_table
 from penstock.client import Client
+from penstock.flat_json import dumps, enum_names, flat
 from penstock.v1.run_pb2 import EndReason, Run, RunState
 
 _STATE_NAMES = enum_names(RunState.DESCRIPTOR)
