@@ -32,6 +32,8 @@ from penstock.v1.run_service_pb2 import (
     ListRunsRequest,
     ListRunsResponse,
     RunView,
+    SubmitInputRequest,
+    SubmitInputResponse,
     WaitRunRequest,
     WaitRunResponse,
     WatchError,
@@ -43,8 +45,8 @@ from penstock.v1.run_service_pb2 import (
 from penstock.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceServicer_to_server
 from penstock.v1.system_service_pb2_grpc import add_SystemServiceServicer_to_server
 from penstock.v1.thread_service_pb2_grpc import add_ThreadServiceServicer_to_server
-from tests.edge.scripted_calls import Context, Refuse, ScriptedCalls, refuse
-from tests.edge.scripted_services import SAID, Agents, System, Threads
+from tests.edge.scripted_calls import SAID, Context, Refuse, ScriptedCalls, refuse
+from tests.edge.scripted_services import Agents, System, Threads
 
 __all__ = ["Context", "Log", "Refuse", "ScriptedCore"]
 
@@ -181,7 +183,11 @@ class Runs(RunServiceServicer):
 
     async def ListRuns(self, request: ListRunsRequest, context: Context) -> ListRunsResponse:
         await self._core.note("ListRuns", request, context)
-        runs = [log.run for log in self._core.logs.values()]
+        runs = [
+            log.run
+            for log in reversed(self._core.logs.values())
+            if request.thread_id in ("", log.run.thread_id) and (not request.states or log.run.state in request.states)
+        ]
         return ListRunsResponse(runs=runs[: request.page_size or None], next_page_token="more")
 
     async def WaitRun(self, request: WaitRunRequest, context: Context) -> WaitRunResponse:
@@ -205,6 +211,11 @@ class Runs(RunServiceServicer):
         log = await self._find(request.run_id, context)
         log.run.cancel_requested = not log.has_ended
         return CancelRunResponse(run=log.run)
+
+    async def SubmitInput(self, request: SubmitInputRequest, context: Context) -> SubmitInputResponse:
+        await self._core.note("SubmitInput", request, context)
+        log = await self._find(request.run_id, context)
+        return SubmitInputResponse(run=log.run)
 
     async def ListEvents(self, request: ListEventsRequest, context: Context) -> ListEventsResponse:
         await self._core.note("ListEvents", request, context)

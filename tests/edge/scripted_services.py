@@ -12,7 +12,6 @@ from penstock.v1.agent_service_pb2 import (
     ListAgentsResponse,
 )
 from penstock.v1.agent_service_pb2_grpc import AgentServiceServicer
-from penstock.v1.message_pb2 import Message, Part, Role, TextPart
 from penstock.v1.system_service_pb2 import GetStatusRequest, GetStatusResponse
 from penstock.v1.system_service_pb2_grpc import SystemServiceServicer
 from penstock.v1.thread_pb2 import Thread
@@ -29,7 +28,6 @@ from penstock.v1.thread_service_pb2 import (
 from penstock.v1.thread_service_pb2_grpc import ThreadServiceServicer
 from tests.edge.scripted_calls import Context, Refuse, ScriptedCalls, refuse
 
-SAID = Message(id="msg_9", role=Role.ROLE_ASSISTANT, parts=[Part(ordinal=1, text=TextPart(text="Said."))])
 AGENT = Agent(id="echo", name="Echo", description="Repeats.", online=True, metadata={"team": "a"})
 THREAD = Thread(id="thr_1", state_json='{"n":1.0}', message_count=2)
 
@@ -73,7 +71,9 @@ class Threads(ThreadServiceServicer):
 
     async def ListMessages(self, request: ListMessagesRequest, context: Context) -> ListMessagesResponse:
         await self._calls.note("ListMessages", request, context)
-        return ListMessagesResponse(messages=[SAID])
+        if request.thread_id not in self._calls.said:
+            await refuse(context, Refuse(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND"))
+        return ListMessagesResponse(messages=self._calls.said[request.thread_id])
 
 
 class System(SystemServiceServicer):
