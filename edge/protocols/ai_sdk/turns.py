@@ -155,7 +155,7 @@ def _new_messages(chat: ChatRequest, held: Conversation) -> list[Message]:
 
 def _results_left(chat: ChatRequest, answer: UIMessage, run: Run | None) -> list[Message]:
     """Return the results of the client's tools, if it says something before it has sent them."""
-    if run is None or origin_of(run).message_id != answer.id:
+    if run is None or not run.pending_call_ids or origin_of(run).message_id != answer.id:
         return []
     results = _pending_results(run, read_parts(answer, _where(chat, answer)))
     return [_tool_message(results)] if results else []
