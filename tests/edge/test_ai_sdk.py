@@ -20,7 +20,7 @@ from tests.edge.handmade_log import HandmadeLog
 Chunk = dict[str, Any]
 
 QUESTION = InputRequest(id="inp_1", kind=InputKind.INPUT_KIND_QUESTION, message="Which city?")
-STEP = [{"type": "start-step"}, {"type": "finish-step"}]
+EMPTY_STEP: list[Chunk] = [{"type": "start-step"}, {"type": "finish-step"}]
 ANSWERED = InputOutcome.INPUT_OUTCOME_ANSWERED
 
 
@@ -66,6 +66,10 @@ def continued(log: HandmadeLog, message_id: str, *earlier: str) -> HandmadeLog:
     del queued.input[:]
     queued.input.append(Message(role=Role.ROLE_TOOL, parts=[Part(tool_result=output)]))
     return log
+
+
+def metadata(run_id: str) -> Chunk:
+    return {"type": "message-metadata", "messageMetadata": {"runId": run_id}}
 
 
 def test_a_question_that_belongs_to_no_call_is_data_and_its_outcome_takes_its_place() -> None:
@@ -190,14 +194,14 @@ def test_a_last_step_with_nothing_but_settled_calls_is_followed_by_an_empty_one(
     log.result("call_1", "book", "1")
     log.ended()
 
-    assert chunks(log.events)[-4:-1] == [{"type": "finish-step"}, *STEP]
+    assert chunks(log.events)[-5:-1] == [{"type": "finish-step"}, *EMPTY_STEP, metadata("run_1")]
 
 
 def test_a_run_that_says_nothing_to_the_clients_results_ends_with_an_empty_step() -> None:
     log = continued(HandmadeLog(), "run_1", "run_1")
     log.ended()
 
-    assert chunks(log.events) == [*STEP, {"type": "finish", "finishReason": "stop"}]
+    assert chunks(log.events) == [*EMPTY_STEP, metadata("run_2"), {"type": "finish", "finishReason": "stop"}]
 
 
 def test_a_step_with_a_call_that_the_client_has_to_run_stays_the_last_one() -> None:

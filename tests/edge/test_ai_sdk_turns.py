@@ -290,7 +290,7 @@ def test_an_approval_response_answers_the_question_of_its_id(part: JSON, answer:
     turn = answered(chat(user("u1"), assistant("run_1", part), messageId="run_1"), waiting(APPROVAL))
 
     assert answers_of(turn) == [("inp_1", ANSWERED, answer)]
-    assert (turn.submit.run_id, turn.is_whole, turn.inputs) == ("run_1", True, {"inp_1"})
+    assert (turn.submit.run_id, turn.is_whole, turn.inputs) == ("run_1", True, frozenset({"inp_1"}))
 
 
 def test_a_client_tools_result_answers_the_question_for_it() -> None:
@@ -306,7 +306,7 @@ def test_a_client_tools_result_answers_the_question_for_it() -> None:
 def test_some_of_the_answers_are_sent_and_the_rest_is_waited_for() -> None:
     turn = answered(chat(assistant("run_1", approved("inp_1"))), waiting(APPROVAL, SECOND, QUESTION))
 
-    assert (turn.inputs, turn.is_whole) == ({"inp_1"}, False)
+    assert (turn.inputs, turn.is_whole) == (frozenset({"inp_1"}), False)
 
 
 def test_other_questions_are_answered_in_the_body() -> None:

@@ -202,10 +202,12 @@ class MessageEncoder:
         """End the last step. One whose calls are all settled gets an empty one behind it.
 
         `lastAssistantMessageIsCompleteWithToolCalls` looks at the last step alone: a client that sends by itself would
-        otherwise send a finished answer back, again and again.
+        otherwise send a finished answer back, again and again. And it keeps a step only with a chunk behind it.
         """
-        is_settled = self._step_calls and not self._step_calls & self._unsettled
-        return self._end_step() + (chunks.START_STEP + chunks.FINISH_STEP if is_settled else b"")
+        frames = self._end_step()
+        if self._step_calls and not self._step_calls & self._unsettled:
+            frames += chunks.START_STEP + chunks.FINISH_STEP + chunks.metadata({"runId": self._fold.run.id})
+        return frames
 
     def _stream(self, part: Part, kind: str, **fields: object) -> None:
         """Have the part's deltas told. No part is open where a window opens."""

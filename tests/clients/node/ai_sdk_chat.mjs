@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 const [packageName, api, scenario] = process.argv.slice(2)
 const ai = await import(packageName)
-const { id, messages = [], body, transport = 'messages', actions } = JSON.parse(scenario)
+const { id: firstId, messages = [], body, transport = 'messages', actions } = JSON.parse(scenario)
 
 const seen = { requests: [], toolCalls: [], data: [], finishes: [] }
 
@@ -38,7 +38,7 @@ class Chat extends ai.AbstractChat {
 
 const Transport = { messages: ai.DefaultChatTransport, text: ai.TextStreamChatTransport }[transport]
 
-function open(history) {
+function open(id, history) {
   const chat = new Chat({
     id,
     messages: history,
@@ -58,7 +58,7 @@ function open(history) {
   return chat
 }
 
-let chat = open(messages)
+let chat = open(firstId, messages)
 const text = () => (chat.lastMessage?.parts ?? []).filter((part) => part.type === 'text').map((part) => part.text).join('')
 
 async function until(isTrue) {
@@ -90,8 +90,9 @@ const perform = {
     await until(() => text().includes(marker))
   },
   stop: () => chat.stop(),
-  // Another page of the same chat: it knows what the app had kept.
-  reload: (kept) => { chat = open(chat.messages.slice(0, kept)) },
+  // Opens a chat on another page, which knows the first messages of this one.
+  open: (id, kept = 0) => { chat = open(id, chat.messages.slice(0, kept)) },
+  reload: (kept) => { chat = open(chat.id, chat.messages.slice(0, kept)) },
   approve: (approved, reason) => {
     const part = chat.lastMessage.parts.find((one) => one.state === 'approval-requested')
     return chat.addToolApprovalResponse({ id: part.approval.id, approved, reason })
