@@ -292,6 +292,15 @@ async def test_a_message_that_is_being_written_is_told_from_its_start(setup: Set
     assert (listed.thread_id, list(listed.states)) == ("thr_1", [QUEUED, RUNNING, WAITING])
 
 
+async def test_a_thread_in_the_path_goes_before_the_id_of_the_chat(setup: Setup) -> None:
+    setup.core.append(*asked(APPROVAL).events)
+    setup.core.log().run.state = WAITING
+
+    response, _ = await setup.get("/v1/ai-sdk/threads/thr_1/runs/some-chat/stream")
+
+    assert response.status == 200
+
+
 async def test_a_question_that_nobody_has_answered_is_put_again(setup: Setup) -> None:
     setup.core.append(*asked(APPROVAL).events)
     setup.core.log().run.state = WAITING

@@ -24,6 +24,7 @@ from edge.protocols.ai_sdk.text import TextEncoder
 from edge.protocols.ai_sdk.turns import Answer, Ask, Attach, decide
 from edge.protocols.ai_sdk.window import Window
 from edge.sse import stream_run
+from edge.streams import STREAMS
 from penstock.v1.run_pb2 import EndReason, Run, Usage
 from penstock.v1.run_service_pb2 import CancelRunRequest, GetRunRequest, WatchRunResponse
 
@@ -82,16 +83,17 @@ class Chats:
 
     async def resume(self, request: web.Request) -> web.StreamResponse:
         """Tell the message that is being written, from its start; 204 when none is."""
-        runs = await active_runs(self._core, request.match_info["chat"], most=MOST_ACTIVE)
+        runs = await active_runs(self._core, _thread(request), most=MOST_ACTIVE)
         if not runs:
             return web.Response(status=204)
         run = runs[0]
-        earlier = [await self._prelude(run_id) for run_id in origin_of(run).earlier_runs]
+        async with request.app[STREAMS].catch_ups:
+            earlier = [await self._prelude(run_id) for run_id in origin_of(run).earlier_runs]
         return await self._tell(request, run, Window(last_leg=run.leg), earlier=b"".join(earlier))
 
     async def stop(self, request: web.Request) -> web.StreamResponse:
         """Cancel what runs or waits in a chat."""
-        runs = await active_runs(self._core, request.match_info["chat"], most=MOST_ACTIVE)
+        runs = await active_runs(self._core, _thread(request), most=MOST_ACTIVE)
         for run in runs:
             await self._cancel(run.id, EndReason.END_REASON_USER)
         body = msgspec.json.encode({"stopped": [run.id for run in runs]})
@@ -101,7 +103,7 @@ class Chats:
         return parse(
             await read_json(request, max_depth=self._settings.max_json_depth),
             agent_id=request.match_info.get("agent", ""),
-            thread_id=request.match_info.get("thread", ""),
+            thread_id=_thread(request),
             default_agent=self._settings.default_agent,
             idempotency_key=query.idempotency_key(request),
         )
@@ -146,6 +148,11 @@ class Chats:
         if encoder.has_failed or not encoder.ended:
             raise ConnectionResetError("text cannot tell a failure: the connection is cut instead")
         return response
+
+
+def _thread(request: web.Request) -> str:
+    """Return the thread that the path names: as such, or as the chat."""
+    return request.match_info.get("thread") or request.match_info.get("chat", "")
 
 
 def _wants_text(request: web.Request) -> bool:
