@@ -146,6 +146,24 @@ def test_a_window_ends_at_the_next_pause() -> None:
     assert types(two_questions().events, after_first) == ["tool-output-available", "tool-approval-request", "finish"]
 
 
+def test_the_answer_to_a_second_question_leads_to_what_follows_that_one_only() -> None:
+    log = HandmadeLog()
+    called(log, "call_a")
+    log.waiting(approval("inp_a", "call_a"))
+    settle(log, "inp_a", 1)
+    log.text("The first is done.")
+    called(log, "call_b")
+    log.waiting(approval("inp_b", "call_b"))
+    settle(log, "inp_b", 2)
+    log.result("call_b", "book", "2")
+    log.text("Both are.")
+    log.ended()
+
+    told = chunks(log.events, MessageEncoder(Window(behind=frozenset({"inp_b"}), last_leg=2)))
+
+    assert [chunk["delta"] for chunk in told if chunk["type"] == "text-delta"] == ["Both are."]
+
+
 def test_an_answer_to_a_question_that_was_never_asked_still_gets_a_message_with_an_end() -> None:
     log = HandmadeLog()
     log.text("a")
@@ -195,6 +213,17 @@ def test_a_last_step_with_nothing_but_settled_calls_is_followed_by_an_empty_one(
     log.ended()
 
     assert chunks(log.events)[-5:-1] == [{"type": "finish-step"}, *EMPTY_STEP, metadata("run_1")]
+
+
+def test_a_call_that_was_taken_back_is_settled_once() -> None:
+    log = HandmadeLog()
+    called(log)
+    log.retrying(1)
+    log.retrying(1)
+    log.ended()
+
+    told = types(log.events)
+    assert (told.count("tool-output-error"), told.count("start-step")) == (1, 2)
 
 
 def test_a_run_that_says_nothing_to_the_clients_results_ends_with_an_empty_step() -> None:
