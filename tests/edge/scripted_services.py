@@ -61,7 +61,7 @@ class Threads(ThreadServiceServicer):
 
     async def GetThread(self, request: GetThreadRequest, context: Context) -> GetThreadResponse:
         await self._calls.note("GetThread", request, context)
-        if request.thread_id != THREAD.id:
+        if request.thread_id not in self._calls.said:
             await refuse(context, Refuse(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND"))
         return GetThreadResponse(thread=THREAD)
 

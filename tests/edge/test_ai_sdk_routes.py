@@ -16,6 +16,7 @@ from edge.protocols.ai_sdk.origin import origin_after
 from penstock.v1.message_pb2 import Message, Role, ToolRunner
 from penstock.v1.run_pb2 import EndReason, InputKind, InputRequest, Run, RunState
 from penstock.v1.run_service_pb2 import CancelRunRequest, CreateRunRequest, ListRunsRequest, SubmitInputRequest
+from penstock.v1.thread_service_pb2 import ListMessagesRequest
 from tests.edge.conftest import StartEdge
 from tests.edge.handmade_log import HandmadeLog
 from tests.edge.scripted_calls import Refuse
@@ -169,26 +170,43 @@ async def test_a_thread_that_waits_refuses_what_is_no_answer_before_any_stream(s
     assert (response.status, text) == (409, "refused: THREAD_WAITING")
 
 
-async def test_a_message_that_was_stored_already_is_answered_by_its_run_and_makes_none(setup: Setup) -> None:
-    setup.core.said = {"thr_1": [Message(id="msg_1", client_id="u1", role=Role.ROLE_USER, run_id="run_1")]}
+async def test_a_message_that_is_posted_again_is_answered_by_the_run_that_it_made(setup: Setup) -> None:
     setup.core.append(*finished("Hi").events)
 
-    _, stream = await setup.post(chat(user("u1")))
+    answers = [await setup.post(chat(user("u1"))) for _ in range(2)]
 
-    assert text_of(stream) == "Hi"
-    assert setup.asked(CreateRunRequest) == []
+    assert [(response.headers["X-Run-Id"], text_of(stream)) for response, stream in answers] == [("run_1", "Hi")] * 2
+    assert len(setup.core.created) == 1
+    assert setup.asked(ListMessagesRequest) == []  # a long thread is not read for it
 
 
-async def test_regenerating_cancels_the_run_whose_place_the_new_one_takes(setup: Setup) -> None:
+async def test_of_several_messages_those_that_were_asked_are_found_in_the_thread(setup: Setup) -> None:
+    known = [Message(id=f"msg_{n}", client_id=f"u{n}", role=Role.ROLE_USER, run_id=f"run_{n}") for n in (1, 2)]
+    setup.core.said = {"thr_1": known}
+    setup.core.append(*finished("Hi").events, run_id="run_2")
+
+    _, stream = await setup.post(chat(user("u1"), user("u2")))
+
+    assert (text_of(stream), setup.asked(CreateRunRequest)) == ("Hi", [])
+
+
+@pytest.mark.parametrize(
+    ("state", "order"),
+    [(RUNNING, [CreateRunRequest, CancelRunRequest]), (WAITING, [CancelRunRequest, CreateRunRequest])],
+)
+async def test_regenerating_cancels_the_run_whose_place_the_new_one_takes(
+    setup: Setup, state: RunState.ValueType, order: list[type]
+) -> None:
     setup.core.said = {"thr_1": [Message(id="msg_1", client_id="u1", role=Role.ROLE_USER, run_id="run_9")]}
     setup.core.append(*finished("Again").events)
-    setup.core.log("run_9").run.state = RUNNING
+    setup.core.log("run_9").run.state = state
 
     _, stream = await setup.post(chat(user("u1"), trigger="regenerate-message"))
 
     assert text_of(stream) == "Again"
     [cancel] = setup.asked(CancelRunRequest)
     assert (cancel.run_id, cancel.reason) == ("run_9", EndReason.END_REASON_SUPERSEDED)
+    assert [type(request) for request in setup.core.requests if type(request) in order] == order
 
 
 async def test_a_client_that_goes_away_stops_nothing(setup: Setup) -> None:

@@ -56,7 +56,7 @@ def request(body: JSON, **path: str) -> ChatRequest:
 
 def held(*, newest: Run | None = None, **runs: str) -> Conversation:
     """A thread that knows these messages, each with the run that it came with."""
-    return Conversation(runs, newest)
+    return Conversation(has_messages=True, newest=newest, runs=runs)
 
 
 def asked(chat: ChatRequest, conversation: Conversation = EMPTY) -> Ask:
@@ -87,7 +87,7 @@ def test_a_first_message_becomes_a_run_on_the_thread_of_the_chat() -> None:
     turn = asked(chat(user("u1") | {"metadata": {"lang": "de"}}, temperature=0.5, user="x"))
 
     create = turn.create
-    assert (create.agent_id, create.thread_id, turn.instead_of) == ("echo", "chat_1", "")
+    assert (create.agent_id, create.thread_id, turn.instead_of) == ("echo", "chat_1", None)
     assert input_of(turn) == [
         {
             "role": "user",
@@ -176,6 +176,23 @@ def test_the_same_message_sent_twice_at_once_is_one_run() -> None:
     assert first.request_id != other.request_id
 
 
+@pytest.mark.parametrize(
+    ("messages", "body", "needs_ids"),
+    [
+        ([user("u1"), assistant("run_1"), user("u2")], {}, False),
+        ([user("u2")], {}, False),
+        ([user("u1"), assistant("run_1")], {"messageId": "run_1"}, False),
+        ([user("u1"), assistant("run_1"), user("u2")], {"messageId": "u2"}, True),
+        ([user("u1")], {"trigger": "regenerate-message"}, True),
+        ([user("u1"), user("u2")], {}, True),
+    ],
+)
+def test_the_threads_messages_are_read_only_where_the_request_leaves_open_what_is_new(
+    messages: list[JSON], body: JSON, needs_ids: object
+) -> None:
+    assert chat(*messages, **body).needs_ids is needs_ids
+
+
 def test_a_message_that_was_asked_already_is_answered_by_its_run() -> None:
     assert decide(chat(user("u1")), held(u1="run_1")) == Attach("run_1")
 
@@ -186,20 +203,20 @@ def test_a_message_is_asked_again_by_regenerating_and_by_editing_it(body: JSON) 
 
     assert input_of(turn) == [{"role": "user", "parts": [{"kind": "text", "text": "edited"}]}]  # its id is taken
     assert dict(turn.create.metadata) == {"asked_again": "u1"}
-    assert (turn.create.request_id, turn.instead_of) == ("", "")
+    assert (turn.create.request_id, turn.instead_of) == ("", None)
 
 
 def test_asking_again_before_the_run_has_ended_takes_its_place() -> None:
     running = Run(id="run_1", state=RunState.RUN_STATE_RUNNING)
     regenerate = chat(user("u1"), trigger="regenerate-message")
 
-    assert asked(regenerate, held(u1="run_1", newest=running)).instead_of == "run_1"
+    assert asked(regenerate, held(u1="run_1", newest=running)).instead_of == running
 
 
 def test_regenerating_what_was_never_stored_asks_it() -> None:
     turn = asked(chat(user("u1"), trigger="regenerate-message"))
 
-    assert (turn.create.input[0].client_id, turn.instead_of) == ("u1", "")
+    assert (turn.create.input[0].client_id, turn.instead_of) == ("u1", None)
 
 
 # ── results of the client's tools ────────────────────────────────────────────────────────────────────────────────────

@@ -47,6 +47,17 @@ class ChatRequest:
     options: RunOptions
     idempotency_key: str = ""
 
+    @property
+    def tail(self) -> tuple[UIMessage, ...]:
+        """What was said behind the last answer."""
+        answers = [place for place, said in enumerate(self.messages) if said.role == "assistant"]
+        return self.messages[answers[-1] + 1 :] if answers else self.messages
+
+    @property
+    def needs_ids(self) -> bool:
+        """What is new cannot be told without knowing the thread's messages: some of the tail may have been asked."""
+        return len(self.tail) > 1 or (self.asks_again and len(self.tail) == 1)
+
 
 def parse(
     data: Raw, *, agent_id: str = "", thread_id: str = "", default_agent: str = "", idempotency_key: str = ""

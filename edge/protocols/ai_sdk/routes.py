@@ -25,7 +25,7 @@ from edge.protocols.ai_sdk.turns import Answer, Ask, Attach, decide
 from edge.protocols.ai_sdk.window import Window
 from edge.sse import stream_run
 from edge.streams import STREAMS
-from penstock.v1.run_pb2 import EndReason, Run, Usage
+from penstock.v1.run_pb2 import EndReason, Run, RunState, Usage
 from penstock.v1.run_service_pb2 import CancelRunRequest, GetRunRequest, WatchRunResponse
 
 APIS = (
@@ -69,10 +69,11 @@ class Chats:
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """Take what is new in a chat to the core, and answer with what the agent says to it."""
         chat = await self._parse(request)
-        turn = decide(chat, await read_conversation(self._core, chat.thread_id))
+        turn = decide(chat, await read_conversation(self._core, chat.thread_id, with_ids=chat.needs_ids))
         match turn:
             case Ask():
-                return await self._tell(request, await self._ask(turn), Window())
+                run = await self._ask(turn)
+                return await self._tell(request, run, Window(last_leg=run.leg))  # it may have been asked before
             case Answer():
                 return await self._answer(request, turn)
             case Attach():
@@ -109,9 +110,14 @@ class Chats:
         )
 
     async def _ask(self, turn: Ask) -> Run:
-        if turn.instead_of:
-            await self._cancel(turn.instead_of, EndReason.END_REASON_SUPERSEDED)
-        return (await self._core.call(self._core.runs.CreateRun, turn.create)).run
+        """Make the run. The one whose place it takes is cancelled once it is made; one that waits lets no other in."""
+        old = turn.instead_of
+        if old is not None and old.state == RunState.RUN_STATE_WAITING:
+            await self._cancel(old.id, EndReason.END_REASON_SUPERSEDED)
+        run = (await self._core.call(self._core.runs.CreateRun, turn.create)).run
+        if old is not None and old.state != RunState.RUN_STATE_WAITING:
+            await self._cancel(old.id, EndReason.END_REASON_SUPERSEDED)
+        return run
 
     async def _answer(self, request: web.Request, turn: Answer) -> web.StreamResponse:
         run = (await self._core.call(self._core.runs.SubmitInput, turn.submit)).run

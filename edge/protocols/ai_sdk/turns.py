@@ -30,8 +30,8 @@ class Ask:
     """A new run."""
 
     create: CreateRunRequest
-    instead_of: str = ""
-    """The run whose message is asked again before it has ended: it is cancelled first."""
+    instead_of: Run | None = None
+    """The run whose place it takes: its message is asked again before it has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def decide(chat: ChatRequest, held: Conversation) -> Turn:
         return Ask(_create(chat, _new_messages(chat, held), key=[last.id] if last.id else []))
     if not chat.asks_again:
         return Attach(run_id)
-    active = held.newest.id if held.newest is not None and held.newest.state in ACTIVE else ""
+    active = held.newest if held.newest is not None and held.newest.state in ACTIVE else None
     again = _create(chat, to_messages(last, _where(chat, last), client_id=""))
     again.metadata["asked_again"] = last.id
     return Ask(again, instead_of=active)
@@ -145,17 +145,18 @@ def _plain_answer(input_id: str, raw: Raw) -> InputAnswer:
 
 def _new_messages(chat: ChatRequest, held: Conversation) -> list[Message]:
     """Return what the thread lacks: to an empty one all, else what stands behind the last answer and is not known."""
-    answers = [place for place, said in enumerate(chat.messages) if said.role == "assistant"]
-    if not held.runs:
+    if not held.has_messages:
         return _to_messages(chat, chat.messages)
-    tail = chat.messages[answers[-1] + 1 :] if answers else chat.messages
-    new = _to_messages(chat, [said for said in tail if said.id not in held.runs])
-    return [*_results_left(chat, chat.messages[answers[-1]], held.newest), *new] if answers else new
+    new = _to_messages(chat, [said for said in chat.tail if said.id not in held.runs])
+    return [*_results_left(chat, held.newest), *new]
 
 
-def _results_left(chat: ChatRequest, answer: UIMessage, run: Run | None) -> list[Message]:
+def _results_left(chat: ChatRequest, run: Run | None) -> list[Message]:
     """Return the results of the client's tools, if it says something before it has sent them."""
-    if run is None or not run.pending_call_ids or origin_of(run).message_id != answer.id:
+    if run is None or not run.pending_call_ids or len(chat.tail) == len(chat.messages):
+        return []
+    answer = chat.messages[-len(chat.tail) - 1]
+    if origin_of(run).message_id != answer.id:
         return []
     results = _pending_results(run, read_parts(answer, _where(chat, answer)))
     return [_tool_message(results)] if results else []
