@@ -16,7 +16,7 @@ from edge.app import running
 from edge.config import EdgeSettings
 from edge.fold import Fold
 from penstock.v1.event_pb2 import Event
-from penstock.v1.message_pb2 import Message, Part, Role, ToolRunner
+from penstock.v1.message_pb2 import Part, Role, ToolRunner
 from penstock.v1.run_pb2 import InputKind, Run, RunState
 from penstock.v1.run_service_pb2 import CreateRunRequest, SubmitInputRequest
 from tests.edge.scripted_calls import Context
@@ -49,7 +49,6 @@ class GoldenCore(ScriptedCore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.said = {}
         self.after_answer: Sequence[Event] = ()
 
     async def note(self, rpc: str, request: object, context: Context) -> None:
@@ -80,7 +79,6 @@ class GoldenCore(ScriptedCore):
         said = request.input[-1]
         run = self.log(run_id).run
         run.thread_id, run.origin_json = request.thread_id, request.origin_json
-        self.said.setdefault(request.thread_id, []).append(Message(id=f"msg_{run_id}", role=Role.ROLE_USER))
         variant = said.parts[0].text.text if said.role == Role.ROLE_USER else "succeeded"
         self.play(VARIANTS[variant], run_id, request)
 

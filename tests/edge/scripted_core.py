@@ -45,8 +45,8 @@ from penstock.v1.run_service_pb2 import (
 from penstock.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceServicer_to_server
 from penstock.v1.system_service_pb2_grpc import add_SystemServiceServicer_to_server
 from penstock.v1.thread_service_pb2_grpc import add_ThreadServiceServicer_to_server
-from tests.edge.scripted_calls import SAID, Context, Refuse, ScriptedCalls, refuse
-from tests.edge.scripted_services import Agents, System, Threads
+from tests.edge.scripted_calls import Context, Refuse, ScriptedCalls, refuse
+from tests.edge.scripted_services import SAID, Agents, System, Threads
 
 __all__ = ["Context", "Log", "Refuse", "ScriptedCore"]
 
@@ -206,16 +206,16 @@ class Runs(RunServiceServicer):
             self._core.bells.discard(bell)
         return WaitRunResponse(run=log.run, messages=[SAID])
 
+    async def SubmitInput(self, request: SubmitInputRequest, context: Context) -> SubmitInputResponse:
+        await self._core.note("SubmitInput", request, context)
+        log = await self._find(request.run_id, context)
+        return SubmitInputResponse(run=log.run)
+
     async def CancelRun(self, request: CancelRunRequest, context: Context) -> CancelRunResponse:
         await self._core.note("CancelRun", request, context)
         log = await self._find(request.run_id, context)
         log.run.cancel_requested = not log.has_ended
         return CancelRunResponse(run=log.run)
-
-    async def SubmitInput(self, request: SubmitInputRequest, context: Context) -> SubmitInputResponse:
-        await self._core.note("SubmitInput", request, context)
-        log = await self._find(request.run_id, context)
-        return SubmitInputResponse(run=log.run)
 
     async def ListEvents(self, request: ListEventsRequest, context: Context) -> ListEventsResponse:
         await self._core.note("ListEvents", request, context)

@@ -12,6 +12,7 @@ from penstock.v1.agent_service_pb2 import (
     ListAgentsResponse,
 )
 from penstock.v1.agent_service_pb2_grpc import AgentServiceServicer
+from penstock.v1.message_pb2 import Message, Part, Role, TextPart
 from penstock.v1.system_service_pb2 import GetStatusRequest, GetStatusResponse
 from penstock.v1.system_service_pb2_grpc import SystemServiceServicer
 from penstock.v1.thread_pb2 import Thread
@@ -28,6 +29,7 @@ from penstock.v1.thread_service_pb2 import (
 from penstock.v1.thread_service_pb2_grpc import ThreadServiceServicer
 from tests.edge.scripted_calls import Context, Refuse, ScriptedCalls, refuse
 
+SAID = Message(id="msg_9", role=Role.ROLE_ASSISTANT, parts=[Part(ordinal=1, text=TextPart(text="Said."))])
 AGENT = Agent(id="echo", name="Echo", description="Repeats.", online=True, metadata={"team": "a"})
 THREAD = Thread(id="thr_1", state_json='{"n":1.0}', message_count=2)
 
@@ -61,7 +63,7 @@ class Threads(ThreadServiceServicer):
 
     async def GetThread(self, request: GetThreadRequest, context: Context) -> GetThreadResponse:
         await self._calls.note("GetThread", request, context)
-        if request.thread_id not in self._calls.said:
+        if request.thread_id != THREAD.id:
             await refuse(context, Refuse(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND"))
         return GetThreadResponse(thread=THREAD)
 
@@ -71,9 +73,7 @@ class Threads(ThreadServiceServicer):
 
     async def ListMessages(self, request: ListMessagesRequest, context: Context) -> ListMessagesResponse:
         await self._calls.note("ListMessages", request, context)
-        if request.thread_id not in self._calls.said:
-            await refuse(context, Refuse(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND"))
-        return ListMessagesResponse(messages=self._calls.said[request.thread_id])
+        return ListMessagesResponse(messages=[SAID] if self._calls.said is None else self._calls.said)
 
 
 class System(SystemServiceServicer):

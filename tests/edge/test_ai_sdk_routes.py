@@ -24,7 +24,6 @@ from tests.edge.scripted_core import ScriptedCore
 
 LIMIT = 10.0
 URL = "/v1/ai-sdk/echo"
-ASSISTANT = Message(id="msg_2", role=Role.ROLE_ASSISTANT, run_id="run_1")
 HEADER = "x-vercel-ai-ui-message-stream"
 
 RUNNING, WAITING = RunState.RUN_STATE_RUNNING, RunState.RUN_STATE_WAITING
@@ -57,7 +56,6 @@ class Setup:
 @pytest.fixture
 async def setup(core: ScriptedCore, start_edge: StartEdge) -> AsyncIterator[Setup]:
     edge = await start_edge(reattach_for=0, heartbeat=0.2)
-    core.said = {}
     async with aiohttp.ClientSession(f"http://{edge.address}") as http:
         yield Setup(core, http)
 
@@ -182,7 +180,7 @@ async def test_a_message_that_is_posted_again_is_answered_by_the_run_that_it_mad
 
 async def test_of_several_messages_those_that_were_asked_are_found_in_the_thread(setup: Setup) -> None:
     known = [Message(id=f"msg_{n}", client_id=f"u{n}", role=Role.ROLE_USER, run_id=f"run_{n}") for n in (1, 2)]
-    setup.core.said = {"thr_1": known}
+    setup.core.said = known
     setup.core.append(*finished("Hi").events, run_id="run_2")
 
     _, stream = await setup.post(chat(user("u1"), user("u2")))
@@ -197,7 +195,7 @@ async def test_of_several_messages_those_that_were_asked_are_found_in_the_thread
 async def test_regenerating_cancels_the_run_whose_place_the_new_one_takes(
     setup: Setup, state: RunState.ValueType, order: list[type]
 ) -> None:
-    setup.core.said = {"thr_1": [Message(id="msg_1", client_id="u1", role=Role.ROLE_USER, run_id="run_9")]}
+    setup.core.said = [Message(id="msg_1", client_id="u1", role=Role.ROLE_USER, run_id="run_9")]
     setup.core.append(*finished("Again").events)
     setup.core.log("run_9").run.state = state
 
@@ -236,7 +234,6 @@ async def test_a_stream_whose_core_stays_away_ends_with_an_error_and_done(setup:
 
 async def test_an_approval_is_submitted_and_answered_by_the_next_leg_of_the_same_message(setup: Setup) -> None:
     log = asked(APPROVAL)
-    setup.core.said = {"thr_1": [ASSISTANT]}
     setup.core.append(*log.events)
     run = setup.core.log().run
     run.state = WAITING
@@ -263,7 +260,6 @@ async def test_an_approval_is_submitted_and_answered_by_the_next_leg_of_the_same
 
 
 async def test_an_answer_in_part_ends_at_once_because_the_rest_is_waited_for(setup: Setup) -> None:
-    setup.core.said = {"thr_1": [ASSISTANT]}
     setup.core.append(*asked(APPROVAL, SECOND).events)
     run = setup.core.log().run
     run.state = WAITING
@@ -277,7 +273,6 @@ async def test_an_answer_in_part_ends_at_once_because_the_rest_is_waited_for(set
 
 
 async def test_an_answer_that_came_too_late_is_a_conflict(setup: Setup) -> None:
-    setup.core.said = {"thr_1": [ASSISTANT]}
     setup.core.append(*asked(APPROVAL).events)
     run = setup.core.log().run
     run.state = WAITING
