@@ -58,7 +58,7 @@ class AgUiEncoder:
         self._ids = RunIds("")
         self._usage_from = 0  # of the leg, among the reports of the run
         self._is_open = False
-        self._missed: list[StatePatched] = []  # changes before the stream begins that the state given does not have
+        self._missed: list[StatePatched] = []  # changes before the stream begins, if its client may not have them
         self._state_json = ""  # the whole state, as long as the log tells it whole
         self._pieces: dict[int, tuple[bytes, bytes]] = {}  # what stands around a piece, by ordinal of the open part
 
@@ -97,12 +97,17 @@ class AgUiEncoder:
                 resumed = event.run_resumed
                 self._ids = ids_of(resumed.origin_json, otherwise=f"{run_id}.{resumed.leg}")
                 self._usage_from = len(self._fold.reported)
-            case "state_patched" if self._view.state_json and event.state_patched.version > self._view.state_version:
+            case "state_patched" if self._may_miss(event.state_patched):
                 missed = StatePatched()
                 missed.CopyFrom(event.state_patched)
                 self._missed.append(missed)
             case _:
                 pass
+
+    def _may_miss(self, patched: StatePatched) -> bool:
+        """True for a change that a client does not have, who has the state of the view or came from elsewhere."""
+        has_seen_all = not (self._view.joins_at or self._view.state_json)
+        return not has_seen_all and patched.version > self._view.state_version
 
     def _open(self) -> bytes:
         self._is_open = True
@@ -116,8 +121,8 @@ class AgUiEncoder:
             frames.append(self._messages())
         frames.append(self._scopes.open())
         frames += [self._start(folded) for folded in self._fold.parts.values() if folded.is_open]
-        if self._fold.has_leg_ended:
-            frames.append(self._finish(restates=False))
+        if self._fold.end is not None or self._fold.open_inputs and self._fold.is_waiting:
+            frames.append(self._finish(restates=False))  # else all is answered, and the run is about to go on
         return b"".join(frames)
 
     def _tell(self, event: Event) -> bytes:
