@@ -66,7 +66,7 @@ class AgUiClient:
     def read(self, stream: bytes) -> AgUiClient:
         """Take the frames of a stream."""
         for event in frames_of(stream):
-            self._feed(event)
+            self.feed(event)
         return self
 
     def text(self) -> str:
@@ -74,7 +74,8 @@ class AgUiClient:
         own = (one for one in self.messages if one["role"] == "assistant" and "subagentRunId" not in one)
         return "".join(one.get("content", "") for one in own)
 
-    def _feed(self, event: Json) -> None:
+    def feed(self, event: Json) -> Json:
+        """Take one event, and return it."""
         assert list(_unknown(_EVENT.validate_python(event))) == []
         assert None not in event.values() or event["type"] in ("CUSTOM", "STATE_SNAPSHOT"), event
         kind = event["type"]
@@ -83,6 +84,7 @@ class AgUiClient:
             self._stream(event, *_STREAMS[kind])
         else:
             getattr(self, f"_{kind.lower()}")(event)
+        return event
 
     # ── streams ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -32,6 +32,8 @@ from penstock.v1.run_service_pb2 import (
     ListRunsRequest,
     ListRunsResponse,
     RunView,
+    SubmitInputRequest,
+    SubmitInputResponse,
     WaitRunRequest,
     WaitRunResponse,
     WatchError,
@@ -89,6 +91,10 @@ class ScriptedCore(ScriptedCalls):
         super().__init__()
         self.logs: dict[str, Log] = {}
         self.created: dict[str, tuple[bytes, str]] = {}
+        self.answered: dict[str, int] = {}
+        """The leg that answers began, by request id."""
+        self.goes_on: list[Event] = []
+        """What a log goes on with once its run is answered."""
         self.starts: list[WatchStart] = []
         """Watches that were asked for, in order."""
         self.stops: list[int] = []
@@ -97,6 +103,10 @@ class ScriptedCore(ScriptedCalls):
         """WatchMany streams that were opened."""
         self.sent: Counter[str] = Counter()
         """Bytes of events sent, by run."""
+        self.threads = Threads(self)
+        """What it knows of threads."""
+        self.said = [SAID]
+        """The messages of every run."""
         self.is_mute = False
         """Watch streams say nothing at all."""
         self.port = 0
@@ -111,7 +121,7 @@ class ScriptedCore(ScriptedCalls):
         add_HealthServicer_to_server(self.health, self._server)
         add_RunServiceServicer_to_server(Runs(self), self._server)
         add_AgentServiceServicer_to_server(Agents(self), self._server)
-        add_ThreadServiceServicer_to_server(Threads(self), self._server)
+        add_ThreadServiceServicer_to_server(self.threads, self._server)
         add_SystemServiceServicer_to_server(System(), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
@@ -176,12 +186,13 @@ class Runs(RunServiceServicer):
     async def GetRun(self, request: GetRunRequest, context: Context) -> GetRunResponse:
         await self._core.note("GetRun", request, context)
         log = await self._find(request.run_id, context)
-        said = [SAID] if request.view == RunView.RUN_VIEW_FULL else []
+        said = self._core.said if request.view == RunView.RUN_VIEW_FULL else []
         return GetRunResponse(run=log.run, messages=said)
 
     async def ListRuns(self, request: ListRunsRequest, context: Context) -> ListRunsResponse:
         await self._core.note("ListRuns", request, context)
-        runs = [log.run for log in self._core.logs.values()]
+        logs = self._core.logs.values()
+        runs = [log.run for log in logs if not request.states or log.run.state in request.states]
         return ListRunsResponse(runs=runs[: request.page_size or None], next_page_token="more")
 
     async def WaitRun(self, request: WaitRunRequest, context: Context) -> WaitRunResponse:
@@ -205,6 +216,19 @@ class Runs(RunServiceServicer):
         log = await self._find(request.run_id, context)
         log.run.cancel_requested = not log.has_ended
         return CancelRunResponse(run=log.run)
+
+    async def SubmitInput(self, request: SubmitInputRequest, context: Context) -> SubmitInputResponse:
+        await self._core.note("SubmitInput", request, context)
+        log = await self._find(request.run_id, context)
+        if request.request_id not in self._core.answered:
+            log.run.leg += 1
+            log.run.state = RunState.RUN_STATE_RUNNING
+            self._core.answered[request.request_id] = log.run.leg
+            self._core.append(*self._core.goes_on, run_id=request.run_id)
+        run = Run()
+        run.CopyFrom(log.run)
+        run.leg = self._core.answered[request.request_id]
+        return SubmitInputResponse(run=run)
 
     async def ListEvents(self, request: ListEventsRequest, context: Context) -> ListEventsResponse:
         await self._core.note("ListEvents", request, context)

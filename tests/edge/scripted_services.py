@@ -52,10 +52,12 @@ class Agents(AgentServiceServicer):
 
 
 class Threads(ThreadServiceServicer):
-    """One thread."""
+    """One thread, unless a test puts others in its place."""
 
     def __init__(self, calls: ScriptedCalls) -> None:
         self._calls = calls
+        self.known = {THREAD.id: THREAD}
+        self.messages = [SAID]
 
     async def CreateThread(self, request: CreateThreadRequest, context: Context) -> CreateThreadResponse:
         await self._calls.note("CreateThread", request, context)
@@ -63,9 +65,9 @@ class Threads(ThreadServiceServicer):
 
     async def GetThread(self, request: GetThreadRequest, context: Context) -> GetThreadResponse:
         await self._calls.note("GetThread", request, context)
-        if request.thread_id != THREAD.id:
+        if request.thread_id not in self.known:
             await refuse(context, Refuse(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND"))
-        return GetThreadResponse(thread=THREAD)
+        return GetThreadResponse(thread=self.known[request.thread_id])
 
     async def ListThreads(self, request: ListThreadsRequest, context: Context) -> ListThreadsResponse:
         await self._calls.note("ListThreads", request, context)
@@ -73,7 +75,7 @@ class Threads(ThreadServiceServicer):
 
     async def ListMessages(self, request: ListMessagesRequest, context: Context) -> ListMessagesResponse:
         await self._calls.note("ListMessages", request, context)
-        return ListMessagesResponse(messages=[SAID])
+        return ListMessagesResponse(messages=self.messages)
 
 
 class System(SystemServiceServicer):

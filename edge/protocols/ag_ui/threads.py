@@ -42,18 +42,19 @@ class KnownThread:
 
 async def look_up(core: CoreClient, thread_id: str) -> KnownThread | None:
     """Return a thread; None when nobody has used it yet."""
+    ended = ""
     while True:
         thread = await _thread(core, thread_id)
         if thread is None:
             return None
         messages = await _messages(core, thread_id)
-        if not thread.active_run_id:
+        if thread.active_run_id in ("", ended):
             return KnownThread(thread, messages)
         asked = GetRunRequest(run_id=thread.active_run_id, view=RunView.RUN_VIEW_FULL)
         answer = await core.call(core.runs.GetRun, asked)
         if answer.run.state in ACTIVE:
             return KnownThread(thread, messages, answer.run, answer.messages)
-        # It ended in between, so nobody can tell whether the thread's messages have its own: look again.
+        ended = answer.run.id  # in between, so nobody can tell whether the messages have its own: look again
 
 
 async def active_runs(core: CoreClient, thread_id: str) -> Sequence[Run]:

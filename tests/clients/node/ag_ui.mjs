@@ -2,8 +2,9 @@
 //   {"act": "new", "config": {...}}         forget the agent and make another one
 //   {"act": "say", "message": {...}}        add a message
 //   {"act": "state", "state": ...}          set the shared state
-//   {"act": "run" | "connect", "parameters": {...}, "url": "...", "abortAfter": n, "post": "..."}
-// A run or connect prints what came of it. `abortAfter`: abort after so many pieces of text; `post`: POST there instead.
+//   {"act": "run" | "connect", "parameters": {...}, "url": "...", "answer": ..., "abortAfter": n, "post": "..."}
+// A run or connect prints what came of it. `answer`: to all pending interrupts; `abortAfter`: abort after so many pieces
+// of text; `post`: POST there instead.
 const [name, url, plan] = process.argv.slice(2)
 const { HttpAgent } = await import(name)
 
@@ -43,9 +44,14 @@ async function perform(step) {
     onRunErrorEvent: ({ event }) => void seen.errors.push({ code: event.code, message: event.message }),
     onRunFinishedEvent: ({ outcome, pendingToolCallIds }) => Object.assign(seen, { outcome, pendingToolCallIds }),
   }
+  const parameters = { ...step.parameters }
+  if (step.answer) {
+    const payload = step.answer
+    parameters.resume = agent.pendingInterrupts.map(({ id }) => ({ interruptId: id, status: 'resolved', payload }))
+  }
   try {
     const perform = step.act === 'run' ? agent.runAgent : agent.connectAgent
-    const { result, newMessages } = await perform.call(agent, step.parameters ?? {}, subscriber)
+    const { result, newMessages } = await perform.call(agent, parameters, subscriber)
     Object.assign(seen, { result, newMessages })
   } catch (error) {
     seen.failure = { message: error.message, status: error.status, payload: error.payload }
