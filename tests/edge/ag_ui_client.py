@@ -7,13 +7,16 @@ client verifies. What the official clients really do is judged in `tests/clients
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ag_ui.core import events
 from pydantic import BaseModel, TypeAdapter
 
 from core_service.domain.grammar.json_patch import patched
+from edge.protocols.ag_ui import AgUiEncoder, View
+from penstock.v1.event_pb2 import Event
+from tests.edge.handmade_log import HandmadeLog
 
 Json = dict[str, Any]
 
@@ -38,6 +41,28 @@ def frames_of(stream: bytes) -> list[Json]:
     data = [frame for frame in frames if not frame.startswith(":")]
     assert all(frame.startswith("data: ") and "\n" not in frame for frame in data), frames
     return [json.loads(frame.removeprefix("data: ")) for frame in data]
+
+
+def stream(events: Sequence[Event], view: View | None = None, *, after: int = 0) -> bytes:
+    """Return what a fresh encoder makes of a log, behind a cursor."""
+    encoder = AgUiEncoder(view or View("t"))
+    made = [(event.seq, encoder.feed(event)) for event in events]
+    return b"".join(frame for seq, frame in made if seq > after)
+
+
+def frames(log: HandmadeLog, view: View | None = None) -> list[Json]:
+    """Return the frames of a log written by hand."""
+    return frames_of(stream(log.events, view))
+
+
+def kinds(log: HandmadeLog, view: View | None = None) -> list[str]:
+    """Return their types."""
+    return [frame["type"] for frame in frames(log, view)]
+
+
+def of_kind(log: HandmadeLog, kind: str, view: View | None = None) -> list[Json]:
+    """Return those of one type."""
+    return [frame for frame in frames(log, view) if frame["type"] == kind]
 
 
 class AgUiClient:
@@ -140,8 +165,8 @@ class AgUiClient:
         target["encryptedValue"] = event["encryptedValue"]
 
     def _tool_call_result(self, event: Json) -> None:
-        held = {key: event[key] for key in ("toolCallId", "content", "subagentRunId") if key in event}
-        result = {"id": event["messageId"], "role": "tool", **held}
+        result: Json = {"id": event["messageId"], "role": "tool"}
+        result |= {key: value for key, value in event.items() if key in ("toolCallId", "content", "subagentRunId")}
         holders = [place for place, one in enumerate(self.messages) if event["toolCallId"] in _call_ids(one)]
         place = holders[0] + 1 if holders else len(self.messages)
         while holders and place < len(self.messages) and self.messages[place]["role"] == "tool":
@@ -149,9 +174,10 @@ class AgUiClient:
         self.messages.insert(place, result)
 
     def _activity_snapshot(self, event: Json) -> None:
-        held = {key: event[key] for key in ("activityType", "content", "subagentRunId") if key in event}
-        message = self._message(event["messageId"], role="activity")
-        message.update(held)
+        message = self._message(event["messageId"], role="activity", activityType=event["activityType"])
+        message["content"] = event["content"]
+        if "subagentRunId" in event:
+            message["subagentRunId"] = event["subagentRunId"]
 
     # ── snapshots, state, the rest ───────────────────────────────────────────────────────────────────────────────────
 

@@ -10,19 +10,13 @@ import pytest
 
 from core_service.domain.grammar.json_patch import patched
 from edge.fold import Fold
-from edge.protocols.ag_ui import AgUiEncoder, View
+from edge.protocols.ag_ui import View
 from edge.protocols.ag_ui.dialect import CURRENT, UNDECLARED, Dialect
 from penstock.v1.event_pb2 import Event
-from tests.edge.ag_ui_client import AgUiClient, frames_of
+from tests.edge.ag_ui_client import AgUiClient, frames_of, stream
 from tests.golden.golden import VARIANTS
 
 Said = list[str]
-
-
-def stream(events: Sequence[Event], view: View | None = None, *, after: int = 0) -> bytes:
-    encoder = AgUiEncoder(view or View("t"))
-    made = [(event.seq, encoder.feed(event)) for event in events]
-    return b"".join(frames for seq, frames in made if seq > after)
 
 
 def legs_of(events: Sequence[Event]) -> int:

@@ -16,7 +16,7 @@ from edge.protocols.ag_ui.origin import RunIds, ids_of, origin_json, request_key
 from edge.protocols.ag_ui.request import AgUiRequest, parse
 from edge.protocols.ag_ui.state import KnownState, carry, unknown_to_client
 from edge.protocols.ag_ui.threads import KnownThread
-from penstock.v1.message_pb2 import FilePart, Message, Part, ReasoningPart, Role, TextPart, ToolOutcome, ToolResultPart
+from penstock.v1.message_pb2 import FilePart, Message, Part, Role, TextPart, ToolOutcome, ToolResultPart
 from penstock.v1.run_pb2 import Run
 from penstock.v1.run_service_pb2 import CreateRunRequest
 from penstock.v1.thread_pb2 import Thread
@@ -297,70 +297,6 @@ def test_a_tool_message_becomes_the_result_of_its_call(fields: dict[str, Any], r
     failed, succeeded = ToolOutcome.TOOL_OUTCOME_FAILED, ToolOutcome.TOOL_OUTCOME_SUCCEEDED
     result.MergeFrom(ToolResultPart(call_id="c", tool_name="look", outcome=failed if result.error_text else succeeded))
     assert (said.role, said.parts[0].tool_result) == (Role.ROLE_TOOL, result)
-
-
-# ── what is new ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-ANSWER = message(Role.ROLE_ASSISTANT, Part(ordinal=1, reasoning=ReasoningPart(text="Hm.")), Part(ordinal=2))
-HISTORY = [
-    HI,
-    {"id": "msg_1.1", "role": "reasoning", "content": "Hm."},
-    {"id": "msg_1", "role": "assistant", "content": "Ho."},
-    {"id": "u2", "role": "user", "content": "And?"},
-]
-ASKED = message(Role.ROLE_USER, Part(text=TextPart(text="Hi")), id="msg_0", client_id="u1")
-
-
-def test_an_empty_thread_takes_the_whole_conversation() -> None:
-    assert ids(new(*HISTORY)) == ["u1", "msg_1.1", "msg_1", "u2"]
-    assert ids(new(*HISTORY, known=thread())) == ["u1", "msg_1.1", "msg_1", "u2"]
-
-
-def test_a_thread_takes_what_it_does_not_know_by_id() -> None:
-    assert ids(new(*HISTORY, known=thread(ASKED, ANSWER))) == ["u2"]
-
-
-def test_what_the_active_run_has_said_so_far_is_known_too() -> None:
-    assert ids(new(*HISTORY, known=thread(ASKED, said=(ANSWER,)))) == ["u2"]
-
-
-def test_an_answer_that_the_thread_does_not_know_was_taken_back_and_stays_so() -> None:
-    lost = {"id": "msg_7", "role": "assistant", "content": "Lost"}
-
-    assert ids(new(*HISTORY[:3], lost, HISTORY[3], known=thread(ASKED, ANSWER))) == ["u2"]
-
-
-def test_a_result_is_new_unless_its_call_has_one() -> None:
-    call = message(Role.ROLE_ASSISTANT, Part(ordinal=1))
-    known = message(Role.ROLE_TOOL, Part(tool_result=ToolResultPart(call_id="c")), id="msg_2")
-    results = [{"id": f"o{one}", "role": "tool", "toolCallId": one, "content": "x"} for one in ("c", "d")]
-
-    assert ids(new(HI, *results, known=thread(ASKED, call, known))) == ["od"]
-
-
-@pytest.mark.parametrize(
-    ("messages", "again"),
-    [
-        ([HI], ["u1"]),
-        (HISTORY[:3], ["u1"]),  # it failed after it had said something
-        ([HISTORY[2], {"id": "s", "role": "system", "content": "!"}, HI], ["s", "u1"]),
-    ],
-    ids=["never answered", "answered in part", "behind an answer"],
-)
-def test_with_nothing_new_the_last_question_is_asked_again(messages: list[Any], again: list[str]) -> None:
-    system = message(Role.ROLE_SYSTEM, id="msg_3", client_id="s")
-
-    assert ids(new(*messages, known=thread(ASKED, ANSWER, system))) == again
-
-
-@pytest.mark.parametrize(
-    "messages", [[HISTORY[2]], [{"id": "x", "role": "activity", "activityType": "a", "content": {}}]]
-)
-def test_without_any_question_there_is_nothing_to_answer(messages: list[Any]) -> None:
-    with pytest.raises(Refusal) as refused:
-        new(*messages, known=thread(ANSWER))
-
-    assert refused.value.metadata["field"] == "messages"
 
 
 # ── ids and state ────────────────────────────────────────────────────────────────────────────────────────────────────

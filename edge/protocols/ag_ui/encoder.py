@@ -121,7 +121,7 @@ class AgUiEncoder:
             frames.append(self._messages())
         frames.append(self._scopes.open())
         frames += [self._start(folded) for folded in self._fold.parts.values() if folded.is_open]
-        if self._fold.end is not None or self._fold.open_inputs and self._fold.is_waiting:
+        if self._fold.end is not None or (self._fold.open_inputs and self._fold.is_waiting):
             frames.append(self._finish(restates=False))  # else all is answered, and the run is about to go on
         return b"".join(frames)
 
