@@ -9,10 +9,12 @@ import msgspec
 import pytest
 
 from edge.errors import Refusal
+from edge.protocols.ag_ui.conversation import entries_of
+from edge.protocols.ag_ui.dialect import CURRENT
 from edge.protocols.ag_ui.history import compare
 from edge.protocols.ag_ui.request import AgUiRequest, parse
 from edge.protocols.ag_ui.threads import KnownThread
-from penstock.v1.message_pb2 import Message, Part, ReasoningPart, Role, TextPart, ToolResultPart
+from penstock.v1.message_pb2 import Message, Part, ReasoningPart, Role, TextPart, ToolCallPart, ToolResultPart
 from penstock.v1.run_pb2 import Run
 from penstock.v1.thread_pb2 import Thread
 
@@ -51,6 +53,14 @@ HISTORY = [
     {"id": "u2", "role": "user", "content": "And?"},
 ]
 ASKED = message(Role.ROLE_USER, Part(text=TextPart(text="Hi")), id="msg_0", client_id="u1")
+
+
+CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments": '{"at":1.0}'}}
+PAGE = {
+    "type": "document",
+    "source": {"type": "data", "value": "aGk=", "mimeType": "application/pdf"},
+    "metadata": {"filename": "a.pdf"},
+}
 
 
 def test_an_empty_thread_takes_the_whole_conversation() -> None:
@@ -103,3 +113,35 @@ def test_without_any_question_there_is_nothing_to_answer(messages: list[Any]) ->
         new(*messages, known=thread(ANSWER))
 
     assert refused.value.metadata["field"] == "messages"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        HI,
+        {**HI, "name": "Ann", "metadata": {"mood": 1.5}},
+        {"id": "s", "role": "system", "content": "Be brief."},
+        {"id": "u", "role": "user", "content": [{"type": "text", "text": "See"}, PAGE]},
+        {"id": "a", "role": "assistant", "content": "Ho.", "toolCalls": [CALL], "metadata": {"n": 1}},
+        {"id": "o", "role": "tool", "toolCallId": "c", "content": "sunny"},
+        {"id": "o", "role": "tool", "toolCallId": "c", "content": "Broken.", "error": "Broken."},
+        {"id": "y", "role": "reasoning", "content": "Hm.", "encryptedValue": '{"signature":"c2ln"}'},
+    ],
+    ids=["text", "name and metadata", "system", "file", "answer", "result", "error", "reasoning"],
+)
+def test_a_message_comes_back_from_its_thread_as_it_was_sent(sent: dict[str, Any]) -> None:
+    [stored] = new(sent, known=thread())
+    stored.id = "msg_5"
+
+    assert json.loads(msgspec.json.encode(list(entries_of([stored], CURRENT)))) == [sent]
+
+
+def test_a_question_that_was_asked_twice_is_shown_once_and_its_answers_where_their_calls_are() -> None:
+    call = message(Role.ROLE_ASSISTANT, Part(tool_call=ToolCallPart(call_id="c", tool_name="look")), id="msg_2")
+    answer = message(Role.ROLE_ASSISTANT, Part(text=TextPart(text="Ho.")), id="msg_3")
+    result = message(Role.ROLE_TOOL, Part(tool_result=ToolResultPart(call_id="c")), id="msg_4")
+    lost = message(Role.ROLE_TOOL, Part(tool_result=ToolResultPart(call_id="x")), id="msg_5")
+
+    entries = entries_of([ASKED, call, ASKED, answer, result, lost], CURRENT)
+
+    assert [entry["id"] for entry in entries] == ["u1", "msg_2", "msg_4", "msg_3", "msg_5"]

@@ -21,6 +21,8 @@ from penstock.v1.message_pb2 import Message, Part, Role, ToolCallPart, ToolResul
 Entry = dict[str, object]
 """A message as AG-UI has it."""
 
+_NO_NAME = msgspec.Raw(b"null")
+
 _OWNED = "@ag-ui/client"
 """Metadata by which the client lets a snapshot drop activities of the types it names, and of no other."""
 
@@ -31,6 +33,9 @@ class Earlier:
 
     packed: bytes = b""
     activity_types: frozenset[str] = frozenset()
+
+
+NOTHING = Earlier()
 
 
 def put_aside(entries: Iterable[Entry | msgspec.Raw]) -> Earlier:
@@ -120,13 +125,14 @@ def _spoken(message: Message, role: str, dialect: Dialect) -> Entry:
     content = from_parts(message.parts, dialect)
     if role == "system" and not isinstance(content, str):
         content = "".join(part.text.text for part in message.parts)
-    return {"id": public_id(message), "role": role, "content": content}
+    return {"id": public_id(message), "role": role, "content": content, **_given_by_sender(message)}
 
 
 def _result(message: Message, result: ToolResultPart, dialect: Dialect) -> Entry:
     entry: Entry = {"id": public_id(message), "role": "tool", "toolCallId": result.call_id}
     error = result.error_text or None
-    return given({**entry, "content": result_content(result, dialect), "error": error, **_owner(message)})
+    content = result_content(result, dialect)
+    return given({**entry, "content": content, "error": error, **_given_by_sender(message), **_owner(message)})
 
 
 def _answer(message: Message) -> Mapping[str, Entry]:
@@ -155,7 +161,8 @@ def _answer(message: Message) -> Mapping[str, Entry]:
 def _spoken_entry(entries: dict[str, Entry], message: Message) -> Entry:
     entry_id = public_id(message)
     name = {"name": message.author.name} if message.author.name else {}
-    return entries.setdefault(entry_id, {"id": entry_id, "role": "assistant", **name, **_owner(message)})
+    around = {**_given_by_sender(message), **name, **_owner(message)}
+    return entries.setdefault(entry_id, {"id": entry_id, "role": "assistant", **around})
 
 
 def _calls_of(entry: Entry) -> list[Entry]:
@@ -173,6 +180,15 @@ def _add_activity(entries: dict[str, Entry], message: Message, part: Part) -> No
     if activity is not None:
         entry: Entry = {"id": activity.id, "role": "activity", "activityType": activity.kind}
         entries[activity.id] = {**entry, "content": activity.content, **_owner(message)}
+
+
+def _given_by_sender(message: Message) -> Entry:
+    """Return the name and the metadata that `messages.py` put together."""
+    if not message.metadata_json:
+        return {}
+    metadata = msgspec.json.decode(message.metadata_json, type=dict[str, msgspec.Raw])
+    name = metadata.pop("name") if bytes(metadata.get("name", _NO_NAME)).startswith(b'"') else None
+    return given({"name": name, "metadata": metadata or None})
 
 
 def _owner(message: Message) -> Entry:

@@ -7,7 +7,7 @@ refuses to know HTTP and the core.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import assert_never
 
 import msgspec
@@ -16,7 +16,7 @@ from edge.flat_json import inline
 from edge.fold import Fold, FoldedPart
 from edge.protocols.ag_ui import parts
 from edge.protocols.ag_ui.activity import activity_of
-from edge.protocols.ag_ui.conversation import Earlier, entries_of, messages_snapshot, public_id
+from edge.protocols.ag_ui.conversation import NOTHING, Earlier, entries_of, messages_snapshot, public_id
 from edge.protocols.ag_ui.dialect import CURRENT, Dialect
 from edge.protocols.ag_ui.frames import frame, to_json
 from edge.protocols.ag_ui.origin import RunIds, ids_of
@@ -38,7 +38,7 @@ class View:
     """The leg that is shown from its start."""
     joins_at: int = 0
     """If set, the stream begins behind this seq instead, with all that came before it in snapshots."""
-    earlier: Earlier = field(default=Earlier())
+    earlier: Earlier = NOTHING
     """The conversation before the run's own messages."""
     state_json: str = ""
     """The thread's state, when the client may not have it."""
@@ -65,14 +65,16 @@ class AgUiEncoder:
     def feed(self, event: Event) -> bytes:
         """Fold one event and return the frames it makes."""
         payload = event.WhichOneof("payload")
-        if payload == "part_delta" and self._is_open:  # nearly all events: a few look-ups and a concatenation
+        if payload == "part_delta":  # nearly all events: a few look-ups and a concatenation
             delta = event.part_delta
-            around = self._pieces.get(delta.part)
-            return around[0] + to_json(delta.text) + around[1] if around else b""
+            if self._is_open:
+                around = self._pieces.get(delta.part)
+                return around[0] + to_json(delta.text) + around[1] if around else b""
+            self._said.add_piece(delta)
+            return self._open() if self._begins_at(event, payload) else b""
         if self.ended:
             return b""
-        if payload != "part_delta":  # of which the fold keeps nothing
-            self._fold.feed(event)
+        self._fold.feed(event)
         self._said.feed(event, payload)
         scope = self._scopes.feed(event, payload)
         if self._is_open:
@@ -221,8 +223,7 @@ class AgUiEncoder:
         return self._scopes.close() + (self._restated() if asks and restates else b"") + finished
 
     def _restated(self) -> bytes:
-        """What AG-UI's pages want before an interrupt, for servers that remember nothing. A patched state the client
-        has put together itself."""
+        """Return what AG-UI's pages want before an interrupt. A state that was patched its client has put together."""
         state = frame("STATE_SNAPSHOT", {"snapshot": inline(self._state_json)}) if self._state_json else b""
         return state + self._messages()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from edge.fold import Fold, FoldedPart
-from penstock.v1.event_pb2 import Event
+from penstock.v1.event_pb2 import Event, PartDelta
 from penstock.v1.message_pb2 import Completion, Message, Part
 
 
@@ -21,11 +21,13 @@ class Said:
         self._order: list[str | Message] = []  # ids of its own
         self._pieces: dict[int, list[str]] = {}  # of open parts, by ordinal
 
+    def add_piece(self, delta: PartDelta) -> None:
+        """Add a piece of a part, as long as its text may be asked for before it has ended."""
+        self._pieces.setdefault(delta.part, []).append(delta.text)
+
     def feed(self, event: Event, payload: str | None) -> None:
-        """Add the next event."""
+        """Add the next event that is no piece."""
         match payload:
-            case "part_delta":
-                self._pieces.setdefault(event.part_delta.part, []).append(event.part_delta.text)
             case "part_ended":
                 self._pieces.pop(event.part_ended.part.ordinal, None)
             case "message_started":
