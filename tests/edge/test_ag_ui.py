@@ -17,14 +17,7 @@ from penstock.v1.event_pb2 import (
     StepEnded,
     StepStarted,
 )
-from penstock.v1.message_pb2 import (
-    Message,
-    Part,
-    Role,
-    TextPart,
-    ToolResultPart,
-    ToolRunner,
-)
+from penstock.v1.message_pb2 import Message, Part, Role, TextPart, ToolResultPart, ToolRunner
 from penstock.v1.run_pb2 import EndReason, Run, RunState
 from tests.edge.ag_ui_client import AgUiClient, frames, frames_of, kinds, stream
 from tests.edge.handmade_log import RUN, HandmadeLog

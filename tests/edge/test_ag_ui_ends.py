@@ -7,13 +7,7 @@ import pytest
 from edge.protocols.ag_ui import View
 from edge.protocols.ag_ui.conversation import put_aside
 from edge.protocols.ag_ui.dialect import UNDECLARED
-from penstock.v1.event_pb2 import (
-    ChildEnded,
-    ChildStarted,
-    StatePatched,
-    StepEnded,
-    StepStarted,
-)
+from penstock.v1.event_pb2 import ChildEnded, ChildStarted, StatePatched, StepEnded, StepStarted
 from penstock.v1.run_pb2 import EndReason, InputKind, InputRequest, RunError, RunState, Usage
 from tests.edge.ag_ui_client import AgUiClient, frames, kinds, of_kind, stream
 from tests.edge.handmade_log import HandmadeLog

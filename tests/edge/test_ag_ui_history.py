@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from edge.errors import Refusal
-from edge.protocols.ag_ui.conversation import entries_of
+from edge.protocols.ag_ui.conversation import entries_of, messages_snapshot
 from edge.protocols.ag_ui.dialect import CURRENT
 from edge.protocols.ag_ui.history import compare
 from edge.protocols.ag_ui.request import AgUiRequest, parse
@@ -145,3 +145,18 @@ def test_a_question_that_was_asked_twice_is_shown_once_and_its_answers_where_the
     entries = entries_of([ASKED, call, ASKED, answer, result, lost], CURRENT)
 
     assert [entry["id"] for entry in entries] == ["u1", "msg_2", "msg_4", "msg_3", "msg_5"]
+
+
+def test_the_conversation_before_a_run_is_the_threads_with_what_is_new_and_without_the_runs_own() -> None:
+    own = message(Role.ROLE_ASSISTANT, Part(text=TextPart(text="Mine.")), id="msg_8")
+    taken_back = message(Role.ROLE_ASSISTANT, Part(text=TextPart(text="Lost.")), id="msg_9")
+    taken_back.retracted = True
+    known = thread(ASKED, said=(own, taken_back))
+    request = asked({**HI, "metadata": {"mood": 1}}, {"id": "u2", "role": "user", "content": "And?"})
+
+    def ids_before(without: str) -> list[Any]:
+        snapshot = messages_snapshot(compare(request, known).earlier(without=without), ())
+        return [(one["id"], one.get("metadata")) for one in json.loads(snapshot[6:])["messages"]]
+
+    assert ids_before("run_0") == [("u1", {"mood": 1}), ("u2", None)]
+    assert ids_before("run_7") == [("u1", {"mood": 1}), ("msg_8", None), ("u2", None)]

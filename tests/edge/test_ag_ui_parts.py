@@ -9,19 +9,8 @@ import pytest
 from edge.protocols.ag_ui import View
 from edge.protocols.ag_ui.conversation import messages_snapshot, put_aside
 from edge.protocols.ag_ui.dialect import UNDECLARED
-from penstock.v1.event_pb2 import (
-    RunResumed,
-)
-from penstock.v1.message_pb2 import (
-    Completion,
-    DataPart,
-    FilePart,
-    Part,
-    Role,
-    ToolOutcome,
-    ToolResultPart,
-    ToolRunner,
-)
+from penstock.v1.event_pb2 import RunResumed, StatePatched
+from penstock.v1.message_pb2 import Completion, DataPart, FilePart, Part, Role, ToolOutcome, ToolResultPart, ToolRunner
 from penstock.v1.run_pb2 import InputRequest
 from tests.edge.ag_ui_client import AgUiClient, frames_of, kinds, of_kind, stream
 from tests.edge.handmade_log import HandmadeLog
@@ -198,3 +187,18 @@ def test_a_snapshot_without_anything_is_an_empty_list() -> None:
         {"id": "a"},
         {"id": "b"},
     ]
+
+
+def test_each_change_of_the_state_reaches_who_joins_exactly_once_whenever_the_state_was_read() -> None:
+    log = HandmadeLog()
+    log.add(StatePatched(snapshot_json='{"seen":[]}', version=1))
+    for number in range(2, 6):
+        patch = f'[{{"op":"add","path":"/seen/-","value":{number}}}]'
+        log.add(StatePatched(patch_json=patch, version=number))
+    log.ended()
+
+    for joins_at in range(1, len(log.events) + 1):
+        for version in range(1, 6):
+            state = json.dumps({"seen": list(range(2, version + 1))})
+            view = View("t", joins_at=joins_at, state_json=state, state_version=version)
+            assert AgUiClient().read(stream(log.events, view)).state == {"seen": [2, 3, 4, 5]}

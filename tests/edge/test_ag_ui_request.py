@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from ag_ui.core import types
 
+from core_service.domain.run_requests import check_thread_id
 from edge.errors import Refusal
 from edge.protocols.ag_ui.dialect import CURRENT, UNDECLARED
 from edge.protocols.ag_ui.history import compare
@@ -310,6 +311,7 @@ def test_a_threads_id_is_the_clients_when_it_may_be() -> None:
 def test_any_other_id_is_always_the_same_one_of_ours(client_id: str) -> None:
     ours = thread_id_of(client_id)
 
+    check_thread_id(ours)  # the core takes it
     assert ours == thread_id_of(client_id)
     assert ours == thread_id_of(ours)
     assert ours != thread_id_of(client_id + "2")
