@@ -15,7 +15,7 @@ from edge.protocols.ag_ui.dialect import CURRENT, UNDECLARED
 from edge.protocols.ag_ui.history import compare
 from edge.protocols.ag_ui.origin import RunIds, ids_of, origin_json, request_key, thread_id_of
 from edge.protocols.ag_ui.request import AgUiRequest, parse
-from edge.protocols.ag_ui.state import KnownState, carry, unknown_to_client
+from edge.protocols.ag_ui.state import KnownState, carry, state_for_run, unknown_to_client
 from edge.protocols.ag_ui.threads import KnownThread
 from penstock.v1.message_pb2 import FilePart, Message, Part, Role, TextPart, ToolOutcome, ToolResultPart
 from penstock.v1.run_pb2 import Run
@@ -336,6 +336,16 @@ def test_the_clients_state_is_given_to_the_run_where_the_contract_has_a_field_fo
     assert not carry(has_none, '{"n":1}')
     assert not carry(Thread(), "")
     assert carry(CreateRunRequest(), "1") == ("state_json" in CreateRunRequest.DESCRIPTOR.fields_by_name)
+
+
+def test_a_state_waits_while_another_run_is_active_but_not_for_the_run_of_the_same_request() -> None:
+    request = asked(state={"n": 1})
+    other, same = Run(id="run_1"), Run(id="run_1", origin_json=origin_json(RunIds("r")))
+
+    assert state_for_run(request, None) == '{"n":1}'
+    assert state_for_run(request, KnownThread(Thread(id="t"), ())) == '{"n":1}'
+    assert state_for_run(request, KnownThread(Thread(id="t"), (), other)) == ""
+    assert state_for_run(request, KnownThread(Thread(id="t"), (), same)) == '{"n":1}'
 
 
 @pytest.mark.parametrize(

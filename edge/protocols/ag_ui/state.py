@@ -1,6 +1,6 @@
 """The shared state of a thread: what a request brings of it, and what its client has to be told.
 
-Owns the comparison of the two sides. A client's patches apply to the state that it sent, until a snapshot replaces it.
+Owns the comparison of the two sides. Patches apply to the state that the client sent, until a snapshot replaces it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message as ProtoMessage
 
+from edge.protocols.ag_ui.origin import ids_of
+from edge.protocols.ag_ui.request import AgUiRequest
 from edge.protocols.ag_ui.threads import KnownThread
 
 FIELD = "state_json"
@@ -20,6 +22,14 @@ class KnownState:
 
     json: str = ""
     version: int = 0
+
+
+def state_for_run(asked: AgUiRequest, known: KnownThread | None) -> str:
+    """Return the state that a new run brings along: none while another run is active, whose state it is then."""
+    active = known.active if known is not None else None
+    if active is not None and ids_of(active.origin_json, otherwise="").run_id != asked.ids.run_id:
+        return ""
+    return asked.state_json
 
 
 def carry(create: ProtoMessage, state_json: str) -> bool:
