@@ -107,10 +107,16 @@ class HandmadeLog:
         part.tool_result.output_json = output_json
         return self._end_alone(message_id, part)
 
-    def whole(self, part: Part) -> int:
-        """A file, data or source, which has no deltas."""
-        message_id = self._open(Role.ROLE_ASSISTANT, "")
-        return self._end_alone(message_id, self._start(message_id, part))
+    def whole(self, part: Part, role: Role.ValueType = Role.ROLE_ASSISTANT, *, lane: str = "") -> int:
+        """A part that comes whole, complete unless it says otherwise; its ordinal is the next one."""
+        completion = part.completion
+        message_id = self._open(role, lane)
+        part.ClearField("completion")
+        self._start(message_id, part)
+        part.completion = completion or _COMPLETE
+        self.add(PartEnded(message_id=message_id, part=part))
+        self._close(message_id)
+        return part.ordinal
 
     def step(self, number: int) -> None:
         self.add(StepStarted(step=number, number=number))

@@ -97,6 +97,10 @@ class ScriptedCore(ScriptedCalls):
         self.logs: dict[str, Log] = {}
         self.thread = ThreadScript()
         self.created: dict[str, tuple[bytes, str]] = {}
+        self.answered: dict[str, int] = {}
+        """The leg that answers began, by request id."""
+        self.goes_on: list[Event] = []
+        """What a log goes on with once its run is answered."""
         self.starts: list[WatchStart] = []
         """Watches that were asked for, in order."""
         self.stops: list[int] = []
@@ -105,6 +109,10 @@ class ScriptedCore(ScriptedCalls):
         """WatchMany streams that were opened."""
         self.sent: Counter[str] = Counter()
         """Bytes of events sent, by run."""
+        self.threads = Threads(self, self.thread)
+        """What it knows of threads."""
+        self.said = [SAID]
+        """The messages of every run."""
         self.is_mute = False
         """Watch streams say nothing at all."""
         self.port = 0
@@ -119,7 +127,7 @@ class ScriptedCore(ScriptedCalls):
         add_HealthServicer_to_server(self.health, self._server)
         add_RunServiceServicer_to_server(Runs(self), self._server)
         add_AgentServiceServicer_to_server(Agents(self), self._server)
-        add_ThreadServiceServicer_to_server(Threads(self, self.thread), self._server)
+        add_ThreadServiceServicer_to_server(self.threads, self._server)
         add_SystemServiceServicer_to_server(System(), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
@@ -184,7 +192,7 @@ class Runs(RunServiceServicer):
     async def GetRun(self, request: GetRunRequest, context: Context) -> GetRunResponse:
         await self._core.note("GetRun", request, context)
         log = await self._find(request.run_id, context)
-        said = [SAID] if request.view == RunView.RUN_VIEW_FULL else []
+        said = self._core.said if request.view == RunView.RUN_VIEW_FULL else []
         return GetRunResponse(run=log.run, messages=said)
 
     async def ListRuns(self, request: ListRunsRequest, context: Context) -> ListRunsResponse:
@@ -212,11 +220,6 @@ class Runs(RunServiceServicer):
             self._core.bells.discard(bell)
         return WaitRunResponse(run=log.run, messages=[SAID])
 
-    async def SubmitInput(self, request: SubmitInputRequest, context: Context) -> SubmitInputResponse:
-        await self._core.note("SubmitInput", request, context)
-        log = await self._find(request.run_id, context)
-        return SubmitInputResponse(run=log.run)
-
     async def CancelRun(self, request: CancelRunRequest, context: Context) -> CancelRunResponse:
         await self._core.note("CancelRun", request, context)
         log = await self._find(request.run_id, context)
@@ -232,6 +235,19 @@ class Runs(RunServiceServicer):
         await self._find(request.run_id, context)
         del self._core.logs[request.run_id]
         return DeleteRunResponse()
+
+    async def SubmitInput(self, request: SubmitInputRequest, context: Context) -> SubmitInputResponse:
+        await self._core.note("SubmitInput", request, context)
+        log = await self._find(request.run_id, context)
+        if request.request_id not in self._core.answered:
+            log.run.leg += 1
+            log.run.state = RunState.RUN_STATE_RUNNING
+            self._core.answered[request.request_id] = log.run.leg
+            self._core.append(*self._core.goes_on, run_id=request.run_id)
+        run = Run()
+        run.CopyFrom(log.run)
+        run.leg = self._core.answered[request.request_id]
+        return SubmitInputResponse(run=run)
 
     async def ListEvents(self, request: ListEventsRequest, context: Context) -> ListEventsResponse:
         await self._core.note("ListEvents", request, context)

@@ -77,6 +77,10 @@ class Threads(ThreadServiceServicer):
     def __init__(self, calls: ScriptedCalls, script: ThreadScript) -> None:
         self._calls = calls
         self._script = script
+        self.known: dict[str, Thread] = {}
+        """Threads that a test wants besides."""
+        self.messages = [SAID]
+        """What any of them holds."""
 
     async def CreateThread(self, request: CreateThreadRequest, context: Context) -> CreateThreadResponse:
         await self._calls.note("CreateThread", request, context)
@@ -92,7 +96,7 @@ class Threads(ThreadServiceServicer):
 
     async def ListMessages(self, request: ListMessagesRequest, context: Context) -> ListMessagesResponse:
         await self._calls.note("ListMessages", request, context)
-        return ListMessagesResponse(messages=[SAID] if self._calls.said is None else self._calls.said)
+        return ListMessagesResponse(messages=self.messages)
 
     async def SetState(self, request: SetStateRequest, context: Context) -> SetStateResponse:
         await self._calls.note("SetState", request, context)
@@ -142,6 +146,8 @@ class Threads(ThreadServiceServicer):
             script.bells.discard(bell)
 
     async def _find(self, thread_id: str, context: Context) -> Thread:
+        if thread_id in self.known:
+            return self.known[thread_id]
         if thread_id != THREAD_ID:
             await refuse(context, NO_THREAD)
         return self._script.thread
