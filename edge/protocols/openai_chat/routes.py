@@ -16,18 +16,17 @@ from edge.errors import Refusal
 from edge.fold import Fold
 from edge.json_body import read_json
 from edge.lifeline import run_of_client
+from edge.openai.bodies import THREAD_HEADER
+from edge.openai.routes import below_prefixes
 from edge.protocols.openai_chat import answer, errors
 from edge.protocols.openai_chat.encoder import DONE, ChatEncoder
 from edge.protocols.openai_chat.history import leave_out_known
-from edge.protocols.openai_chat.request import THREAD_HEADER, ChatRequest, parse
+from edge.protocols.openai_chat.request import ChatRequest, parse
 from edge.sse import stream_run
 from penstock.v1.agent_pb2 import Agent
 from penstock.v1.agent_service_pb2 import GetAgentRequest, ListAgentsRequest
 from penstock.v1.run_pb2 import Run
 from penstock.v1.run_service_pb2 import WatchRunResponse
-
-PREFIXES = ("/v1", "/openai/v1")
-"""The second one for deployments that keep `/v1` to the native routes."""
 
 PAGE_SIZE = 1000
 
@@ -40,16 +39,11 @@ BROKEN_OFF = Refusal(503, "CORE_UNAVAILABLE", "The stream broke off: the core ca
 def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
     """Return the routes of this protocol."""
     chat = Chat(core, settings)
-    handlers = (
+    return below_prefixes(
         ("POST", "/chat/completions", chat.complete),
         ("GET", "/models", chat.list_models),
         ("GET", "/models/{model:.+}", chat.get_model),
     )
-    return [
-        web.route(method, prefix + path, errors.answering(handler))
-        for prefix in PREFIXES
-        for method, path, handler in handlers
-    ]
 
 
 class Chat:
