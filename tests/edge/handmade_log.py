@@ -55,11 +55,11 @@ _COMPLETE = Completion.COMPLETION_COMPLETE
 class HandmadeLog:
     """The events so far. Every part gets a message of its own, unless `calls` puts several into one."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: Run = RUN, *input: Message) -> None:
         self.events: list[Event] = []
         self._ordinal = 0
         self._open_inputs: tuple[InputRequest, ...] = ()
-        self.add(RunQueued(run=RUN, input=[Message(role=Role.ROLE_USER)]))
+        self.add(RunQueued(run=run, input=input or [Message(role=Role.ROLE_USER)]))
         self.add(RunStarted(attempt=1))
 
     def add(self, payload: AnyMessage) -> None:
@@ -131,10 +131,10 @@ class HandmadeLog:
         self._open_inputs = questions
         self.add(RunWaiting(inputs=questions))
 
-    def resumed(self, leg: int = 1) -> None:
+    def resumed(self, leg: int = 1, *, origin_json: str = "", answer_json: str = "") -> None:
         for question in self._open_inputs:
-            self.add(InputResolved(input_id=question.id))
-        self.add(RunResumed(leg=leg))
+            self.add(InputResolved(input_id=question.id, answer_json=answer_json))
+        self.add(RunResumed(leg=leg, origin_json=origin_json))
 
     def retrying(self, *retracted: int) -> None:
         self.add(RunRetrying(attempt=1, retracted_ordinals=retracted))

@@ -19,12 +19,15 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from penstock.grpc_options import SERVER_OPTIONS
 from penstock.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
 from penstock.v1.event_pb2 import Event
+from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,
     CancelRunResponse,
     CreateRunRequest,
     CreateRunResponse,
+    DeleteRunRequest,
+    DeleteRunResponse,
     GetRunRequest,
     GetRunResponse,
     ListEventsRequest,
@@ -32,6 +35,8 @@ from penstock.v1.run_service_pb2 import (
     ListRunsRequest,
     ListRunsResponse,
     RunView,
+    SubmitInputRequest,
+    SubmitInputResponse,
     WaitRunRequest,
     WaitRunResponse,
     WatchError,
@@ -59,14 +64,26 @@ class Log:
 
     run: Run
     records: list[bytes] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=lambda: [SAID])
+    """What `GetRun` with everything and `WaitRun` show."""
 
     def append(self, *events: Event) -> None:
         for event in events:
             self.records.append(WatchRunResponse(events=[event]).SerializeToString())
             self.run.last_seq = event.seq
-            if event.HasField("run_ended"):
-                self.run.state = event.run_ended.state
-                self.run.reason = event.run_ended.reason
+            match event.WhichOneof("payload"):
+                case "run_waiting":
+                    self.run.state = RunState.RUN_STATE_WAITING
+                    self.run.inputs.extend(event.run_waiting.inputs)
+                case "run_resumed":
+                    self.run.state = RunState.RUN_STATE_RUNNING
+                    self.run.leg = event.run_resumed.leg
+                    del self.run.inputs[:]
+                case "run_ended":
+                    self.run.state = event.run_ended.state
+                    self.run.reason = event.run_ended.reason
+                case _:
+                    pass
 
     @property
     def has_ended(self) -> bool:
@@ -89,6 +106,8 @@ class ScriptedCore(ScriptedCalls):
         super().__init__()
         self.logs: dict[str, Log] = {}
         self.created: dict[str, tuple[bytes, str]] = {}
+        self.messages = [SAID]
+        """Those of the one thread."""
         self.starts: list[WatchStart] = []
         """Watches that were asked for, in order."""
         self.stops: list[int] = []
@@ -111,7 +130,7 @@ class ScriptedCore(ScriptedCalls):
         add_HealthServicer_to_server(self.health, self._server)
         add_RunServiceServicer_to_server(Runs(self), self._server)
         add_AgentServiceServicer_to_server(Agents(self), self._server)
-        add_ThreadServiceServicer_to_server(Threads(self), self._server)
+        add_ThreadServiceServicer_to_server(Threads(self, self.messages), self._server)
         add_SystemServiceServicer_to_server(System(), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
@@ -176,12 +195,13 @@ class Runs(RunServiceServicer):
     async def GetRun(self, request: GetRunRequest, context: Context) -> GetRunResponse:
         await self._core.note("GetRun", request, context)
         log = await self._find(request.run_id, context)
-        said = [SAID] if request.view == RunView.RUN_VIEW_FULL else []
+        said = log.messages if request.view == RunView.RUN_VIEW_FULL else []
         return GetRunResponse(run=log.run, messages=said)
 
     async def ListRuns(self, request: ListRunsRequest, context: Context) -> ListRunsResponse:
         await self._core.note("ListRuns", request, context)
-        runs = [log.run for log in self._core.logs.values()]
+        runs = [log.run for log in reversed(self._core.logs.values())]
+        runs = [run for run in runs if request.thread_id in ("", run.thread_id)]
         return ListRunsResponse(runs=runs[: request.page_size or None], next_page_token="more")
 
     async def WaitRun(self, request: WaitRunRequest, context: Context) -> WaitRunResponse:
@@ -198,13 +218,23 @@ class Runs(RunServiceServicer):
             pass
         finally:
             self._core.bells.discard(bell)
-        return WaitRunResponse(run=log.run, messages=[SAID])
+        return WaitRunResponse(run=log.run, messages=log.messages)
 
     async def CancelRun(self, request: CancelRunRequest, context: Context) -> CancelRunResponse:
         await self._core.note("CancelRun", request, context)
         log = await self._find(request.run_id, context)
         log.run.cancel_requested = not log.has_ended
         return CancelRunResponse(run=log.run)
+
+    async def SubmitInput(self, request: SubmitInputRequest, context: Context) -> SubmitInputResponse:
+        await self._core.note("SubmitInput", request, context)
+        return SubmitInputResponse(run=(await self._find(request.run_id, context)).run)
+
+    async def DeleteRun(self, request: DeleteRunRequest, context: Context) -> DeleteRunResponse:
+        await self._core.note("DeleteRun", request, context)
+        await self._find(request.run_id, context)
+        del self._core.logs[request.run_id]
+        return DeleteRunResponse()
 
     async def ListEvents(self, request: ListEventsRequest, context: Context) -> ListEventsResponse:
         await self._core.note("ListEvents", request, context)

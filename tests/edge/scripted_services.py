@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import grpc
 
 from penstock.v1.agent_pb2 import Agent
@@ -54,8 +56,9 @@ class Agents(AgentServiceServicer):
 class Threads(ThreadServiceServicer):
     """One thread."""
 
-    def __init__(self, calls: ScriptedCalls) -> None:
+    def __init__(self, calls: ScriptedCalls, messages: Sequence[Message]) -> None:
         self._calls = calls
+        self._messages = messages
 
     async def CreateThread(self, request: CreateThreadRequest, context: Context) -> CreateThreadResponse:
         await self._calls.note("CreateThread", request, context)
@@ -73,7 +76,7 @@ class Threads(ThreadServiceServicer):
 
     async def ListMessages(self, request: ListMessagesRequest, context: Context) -> ListMessagesResponse:
         await self._calls.note("ListMessages", request, context)
-        return ListMessagesResponse(messages=[SAID])
+        return ListMessagesResponse(messages=self._messages)
 
 
 class System(SystemServiceServicer):
