@@ -40,6 +40,7 @@ from penstock.v1.message_pb2 import (
     Role,
     TextPart,
     ToolCallPart,
+    ToolOutcome,
     ToolResultPart,
     ToolRunner,
 )
@@ -105,6 +106,7 @@ class HandmadeLog:
         part = self._start(message_id, Part(tool_result=ToolResultPart(call_id=call_id, tool_name=tool)))
         self._stream(part, PartKind.PART_KIND_TOOL_RESULT, [output_json])
         part.tool_result.output_json = output_json
+        part.tool_result.outcome = ToolOutcome.TOOL_OUTCOME_SUCCEEDED
         return self._end_alone(message_id, part)
 
     def step(self, number: int) -> None:
