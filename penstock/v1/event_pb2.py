@@ -27,7 +27,7 @@ from penstock.v1 import message_pb2 as penstock_dot_v1_dot_message__pb2
 from penstock.v1 import run_pb2 as penstock_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17penstock/v1/event.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19penstock/v1/message.proto\x1a\x15penstock/v1/run.proto\"\xe3\x08\n\x05\x45vent\x12\x0b\n\x03seq\x18\x01 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\npart_delta\x18\x03 \x01(\x0b\x32\x16.penstock.v1.PartDeltaH\x00\x12\x30\n\x0cpart_started\x18\x04 \x01(\x0b\x32\x18.penstock.v1.PartStartedH\x00\x12,\n\npart_ended\x18\x05 \x01(\x0b\x32\x16.penstock.v1.PartEndedH\x00\x12\x36\n\x0fmessage_started\x18\x06 \x01(\x0b\x32\x1b.penstock.v1.MessageStartedH\x00\x12\x32\n\rmessage_ended\x18\x07 \x01(\x0b\x32\x19.penstock.v1.MessageEndedH\x00\x12\x34\n\x0eusage_reported\x18\x08 \x01(\x0b\x32\x1a.penstock.v1.UsageReportedH\x00\x12\x32\n\rstate_patched\x18\t \x01(\x0b\x32\x19.penstock.v1.StatePatchedH\x00\x12\x30\n\x0cstep_started\x18\n \x01(\x0b\x32\x18.penstock.v1.StepStartedH\x00\x12,\n\nstep_ended\x18\x0b \x01(\x0b\x32\x16.penstock.v1.StepEndedH\x00\x12%\n\x06\x63ustom\x18\x0c \x01(\x0b\x32\x13.penstock.v1.CustomH\x00\x12,\n\nrun_queued\x18\x10 \x01(\x0b\x32\x16.penstock.v1.RunQueuedH\x00\x12.\n\x0brun_started\x18\x11 \x01(\x0b\x32\x17.penstock.v1.RunStartedH\x00\x12.\n\x0brun_waiting\x18\x12 \x01(\x0b\x32\x17.penstock.v1.RunWaitingH\x00\x12.\n\x0brun_resumed\x18\x13 \x01(\x0b\x32\x17.penstock.v1.RunResumedH\x00\x12\x30\n\x0crun_retrying\x18\x14 \x01(\x0b\x32\x18.penstock.v1.RunRetryingH\x00\x12*\n\trun_ended\x18\x15 \x01(\x0b\x32\x15.penstock.v1.RunEndedH\x00\x12\x38\n\x10message_received\x18\x16 \x01(\x0b\x32\x1c.penstock.v1.MessageReceivedH\x00\x12\x36\n\x0finput_requested\x18\x17 \x01(\x0b\x32\x1b.penstock.v1.InputRequestedH\x00\x12\x34\n\x0einput_resolved\x18\x18 \x01(\x0b\x32\x1a.penstock.v1.InputResolvedH\x00\x12\x32\n\rchild_started\x18\x19 \x01(\x0b\x32\x19.penstock.v1.ChildStartedH\x00\x12.\n\x0b\x63hild_ended\x18\x1a \x01(\x0b\x32\x17.penstock.v1.ChildEndedH\x00\x42\t\n\x07payload\"O\n\tRunQueued\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.penstock.v1.Run\x12#\n\x05input\x18\x02 \x03(\x0b\x32\x14.penstock.v1.Message\"G\n\nRunStarted\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x11\n\tworker_id\x18\x03 \x01(\t\"7\n\nRunWaiting\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.penstock.v1.InputRequest\".\n\nRunResumed\x12\x0b\n\x03leg\x18\x01 \x01(\x05\x12\x13\n\x0borigin_json\x18\x02 \x01(\t\"\x90\x01\n\x0bRunRetrying\x12$\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x15.penstock.v1.RunError\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12.\n\nretry_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12retracted_ordinals\x18\x04 \x03(\x05\"\xd0\x01\n\x08RunEnded\x12$\n\x05state\x18\x01 \x01(\x0e\x32\x15.penstock.v1.RunState\x12&\n\x06reason\x18\x02 \x01(\x0e\x32\x16.penstock.v1.EndReason\x12$\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.penstock.v1.RunError\x12\x13\n\x0bresult_json\x18\x04 \x01(\t\x12!\n\x05usage\x18\x05 \x03(\x0b\x32\x12.penstock.v1.Usage\x12\x18\n\x10pending_call_ids\x18\x06 \x03(\t\"8\n\x0fMessageReceived\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.penstock.v1.Message\"E\n\x0eMessageStarted\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.penstock.v1.Message\x12\x0c\n\x04lane\x18\x02 \x01(\t\"O\n\x0cMessageEnded\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12+\n\ncompletion\x18\x02 \x01(\x0e\x32\x17.penstock.v1.Completion\"B\n\x0bPartStarted\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x1f\n\x04part\x18\x02 \x01(\x0b\x32\x11.penstock.v1.Part\"L\n\tPartDelta\x12\x0c\n\x04part\x18\x01 \x01(\x05\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.penstock.v1.PartKind\x12\x0c\n\x04text\x18\x03 \x01(\t\"@\n\tPartEnded\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x1f\n\x04part\x18\x02 \x01(\x0b\x32\x11.penstock.v1.Part\"\x84\x01\n\x0bStepStarted\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x11\n\tmax_steps\x18\x04 \x01(\x05\x12\x13\n\x0btokens_used\x18\x05 \x01(\x05\x12\x13\n\x0btoken_limit\x18\x06 \x01(\x05\x12\x0c\n\x04lane\x18\x07 \x01(\t\"W\n\tStepEnded\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12+\n\ncompletion\x18\x02 \x01(\x0e\x32\x17.penstock.v1.Completion\x12\x0f\n\x07\x64urable\x18\x03 \x01(\x08\"X\n\x0cStatePatched\x12\x17\n\rsnapshot_json\x18\x01 \x01(\tH\x00\x12\x14\n\npatch_json\x18\x02 \x01(\tH\x00\x12\x0f\n\x07version\x18\x03 \x01(\x05\x42\x08\n\x06\x63hange\"2\n\rUsageReported\x12!\n\x05usage\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Usage\":\n\x0eInputRequested\x12(\n\x05input\x18\x01 \x01(\x0b\x32\x19.penstock.v1.InputRequest\"\x88\x01\n\rInputResolved\x12\x10\n\x08input_id\x18\x01 \x01(\t\x12*\n\x07outcome\x18\x02 \x01(\x0e\x32\x19.penstock.v1.InputOutcome\x12\x13\n\x0b\x61nswer_json\x18\x03 \x01(\t\x12\x13\n\x0b\x61nswered_by\x18\x04 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x05 \x01(\t\"U\n\x0c\x43hildStarted\x12\x14\n\x0c\x63hild_run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x04 \x01(\t\"p\n\nChildEnded\x12\x14\n\x0c\x63hild_run_id\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.penstock.v1.RunState\x12&\n\x06reason\x18\x03 \x01(\x0e\x32\x16.penstock.v1.EndReason\"*\n\x06\x43ustom\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nvalue_json\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17penstock/v1/event.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19penstock/v1/message.proto\x1a\x15penstock/v1/run.proto\"\xe3\x08\n\x05\x45vent\x12\x0b\n\x03seq\x18\x01 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\npart_delta\x18\x03 \x01(\x0b\x32\x16.penstock.v1.PartDeltaH\x00\x12\x30\n\x0cpart_started\x18\x04 \x01(\x0b\x32\x18.penstock.v1.PartStartedH\x00\x12,\n\npart_ended\x18\x05 \x01(\x0b\x32\x16.penstock.v1.PartEndedH\x00\x12\x36\n\x0fmessage_started\x18\x06 \x01(\x0b\x32\x1b.penstock.v1.MessageStartedH\x00\x12\x32\n\rmessage_ended\x18\x07 \x01(\x0b\x32\x19.penstock.v1.MessageEndedH\x00\x12\x34\n\x0eusage_reported\x18\x08 \x01(\x0b\x32\x1a.penstock.v1.UsageReportedH\x00\x12\x32\n\rstate_patched\x18\t \x01(\x0b\x32\x19.penstock.v1.StatePatchedH\x00\x12\x30\n\x0cstep_started\x18\n \x01(\x0b\x32\x18.penstock.v1.StepStartedH\x00\x12,\n\nstep_ended\x18\x0b \x01(\x0b\x32\x16.penstock.v1.StepEndedH\x00\x12%\n\x06\x63ustom\x18\x0c \x01(\x0b\x32\x13.penstock.v1.CustomH\x00\x12,\n\nrun_queued\x18\x10 \x01(\x0b\x32\x16.penstock.v1.RunQueuedH\x00\x12.\n\x0brun_started\x18\x11 \x01(\x0b\x32\x17.penstock.v1.RunStartedH\x00\x12.\n\x0brun_waiting\x18\x12 \x01(\x0b\x32\x17.penstock.v1.RunWaitingH\x00\x12.\n\x0brun_resumed\x18\x13 \x01(\x0b\x32\x17.penstock.v1.RunResumedH\x00\x12\x30\n\x0crun_retrying\x18\x14 \x01(\x0b\x32\x18.penstock.v1.RunRetryingH\x00\x12*\n\trun_ended\x18\x15 \x01(\x0b\x32\x15.penstock.v1.RunEndedH\x00\x12\x38\n\x10message_received\x18\x16 \x01(\x0b\x32\x1c.penstock.v1.MessageReceivedH\x00\x12\x36\n\x0finput_requested\x18\x17 \x01(\x0b\x32\x1b.penstock.v1.InputRequestedH\x00\x12\x34\n\x0einput_resolved\x18\x18 \x01(\x0b\x32\x1a.penstock.v1.InputResolvedH\x00\x12\x32\n\rchild_started\x18\x19 \x01(\x0b\x32\x19.penstock.v1.ChildStartedH\x00\x12.\n\x0b\x63hild_ended\x18\x1a \x01(\x0b\x32\x17.penstock.v1.ChildEndedH\x00\x42\t\n\x07payload\"O\n\tRunQueued\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.penstock.v1.Run\x12#\n\x05input\x18\x02 \x03(\x0b\x32\x14.penstock.v1.Message\"G\n\nRunStarted\x12\x0f\n\x07\x61ttempt\x18\x01 \x01(\x05\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x11\n\tworker_id\x18\x03 \x01(\t\"7\n\nRunWaiting\x12)\n\x06inputs\x18\x01 \x03(\x0b\x32\x19.penstock.v1.InputRequest\".\n\nRunResumed\x12\x0b\n\x03leg\x18\x01 \x01(\x05\x12\x13\n\x0borigin_json\x18\x02 \x01(\t\"\x90\x01\n\x0bRunRetrying\x12$\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x15.penstock.v1.RunError\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12.\n\nretry_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12retracted_ordinals\x18\x04 \x03(\x05\"\xec\x01\n\x08RunEnded\x12$\n\x05state\x18\x01 \x01(\x0e\x32\x15.penstock.v1.RunState\x12&\n\x06reason\x18\x02 \x01(\x0e\x32\x16.penstock.v1.EndReason\x12$\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.penstock.v1.RunError\x12\x13\n\x0bresult_json\x18\x04 \x01(\t\x12!\n\x05usage\x18\x05 \x03(\x0b\x32\x12.penstock.v1.Usage\x12\x18\n\x10pending_call_ids\x18\x06 \x03(\t\x12\x1a\n\x12unread_message_ids\x18\x07 \x03(\t\"8\n\x0fMessageReceived\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.penstock.v1.Message\"E\n\x0eMessageStarted\x12%\n\x07message\x18\x01 \x01(\x0b\x32\x14.penstock.v1.Message\x12\x0c\n\x04lane\x18\x02 \x01(\t\"O\n\x0cMessageEnded\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12+\n\ncompletion\x18\x02 \x01(\x0e\x32\x17.penstock.v1.Completion\"B\n\x0bPartStarted\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x1f\n\x04part\x18\x02 \x01(\x0b\x32\x11.penstock.v1.Part\"L\n\tPartDelta\x12\x0c\n\x04part\x18\x01 \x01(\x05\x12#\n\x04kind\x18\x02 \x01(\x0e\x32\x15.penstock.v1.PartKind\x12\x0c\n\x04text\x18\x03 \x01(\t\"@\n\tPartEnded\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x1f\n\x04part\x18\x02 \x01(\x0b\x32\x11.penstock.v1.Part\"\x84\x01\n\x0bStepStarted\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x11\n\tmax_steps\x18\x04 \x01(\x05\x12\x13\n\x0btokens_used\x18\x05 \x01(\x05\x12\x13\n\x0btoken_limit\x18\x06 \x01(\x05\x12\x0c\n\x04lane\x18\x07 \x01(\t\"W\n\tStepEnded\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12+\n\ncompletion\x18\x02 \x01(\x0e\x32\x17.penstock.v1.Completion\x12\x0f\n\x07\x64urable\x18\x03 \x01(\x08\"X\n\x0cStatePatched\x12\x17\n\rsnapshot_json\x18\x01 \x01(\tH\x00\x12\x14\n\npatch_json\x18\x02 \x01(\tH\x00\x12\x0f\n\x07version\x18\x03 \x01(\x05\x42\x08\n\x06\x63hange\"2\n\rUsageReported\x12!\n\x05usage\x18\x01 \x01(\x0b\x32\x12.penstock.v1.Usage\":\n\x0eInputRequested\x12(\n\x05input\x18\x01 \x01(\x0b\x32\x19.penstock.v1.InputRequest\"\x88\x01\n\rInputResolved\x12\x10\n\x08input_id\x18\x01 \x01(\t\x12*\n\x07outcome\x18\x02 \x01(\x0e\x32\x19.penstock.v1.InputOutcome\x12\x13\n\x0b\x61nswer_json\x18\x03 \x01(\t\x12\x13\n\x0b\x61nswered_by\x18\x04 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x05 \x01(\t\"U\n\x0c\x43hildStarted\x12\x14\n\x0c\x63hild_run_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07\x63\x61ll_id\x18\x04 \x01(\t\"p\n\nChildEnded\x12\x14\n\x0c\x63hild_run_id\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.penstock.v1.RunState\x12&\n\x06reason\x18\x03 \x01(\x0e\x32\x16.penstock.v1.EndReason\"*\n\x06\x43ustom\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nvalue_json\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,35 +47,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNRETRYING']._serialized_start=1509
   _globals['_RUNRETRYING']._serialized_end=1653
   _globals['_RUNENDED']._serialized_start=1656
-  _globals['_RUNENDED']._serialized_end=1864
-  _globals['_MESSAGERECEIVED']._serialized_start=1866
-  _globals['_MESSAGERECEIVED']._serialized_end=1922
-  _globals['_MESSAGESTARTED']._serialized_start=1924
-  _globals['_MESSAGESTARTED']._serialized_end=1993
-  _globals['_MESSAGEENDED']._serialized_start=1995
-  _globals['_MESSAGEENDED']._serialized_end=2074
-  _globals['_PARTSTARTED']._serialized_start=2076
-  _globals['_PARTSTARTED']._serialized_end=2142
-  _globals['_PARTDELTA']._serialized_start=2144
-  _globals['_PARTDELTA']._serialized_end=2220
-  _globals['_PARTENDED']._serialized_start=2222
-  _globals['_PARTENDED']._serialized_end=2286
-  _globals['_STEPSTARTED']._serialized_start=2289
-  _globals['_STEPSTARTED']._serialized_end=2421
-  _globals['_STEPENDED']._serialized_start=2423
-  _globals['_STEPENDED']._serialized_end=2510
-  _globals['_STATEPATCHED']._serialized_start=2512
-  _globals['_STATEPATCHED']._serialized_end=2600
-  _globals['_USAGEREPORTED']._serialized_start=2602
-  _globals['_USAGEREPORTED']._serialized_end=2652
-  _globals['_INPUTREQUESTED']._serialized_start=2654
-  _globals['_INPUTREQUESTED']._serialized_end=2712
-  _globals['_INPUTRESOLVED']._serialized_start=2715
-  _globals['_INPUTRESOLVED']._serialized_end=2851
-  _globals['_CHILDSTARTED']._serialized_start=2853
-  _globals['_CHILDSTARTED']._serialized_end=2938
-  _globals['_CHILDENDED']._serialized_start=2940
-  _globals['_CHILDENDED']._serialized_end=3052
-  _globals['_CUSTOM']._serialized_start=3054
-  _globals['_CUSTOM']._serialized_end=3096
+  _globals['_RUNENDED']._serialized_end=1892
+  _globals['_MESSAGERECEIVED']._serialized_start=1894
+  _globals['_MESSAGERECEIVED']._serialized_end=1950
+  _globals['_MESSAGESTARTED']._serialized_start=1952
+  _globals['_MESSAGESTARTED']._serialized_end=2021
+  _globals['_MESSAGEENDED']._serialized_start=2023
+  _globals['_MESSAGEENDED']._serialized_end=2102
+  _globals['_PARTSTARTED']._serialized_start=2104
+  _globals['_PARTSTARTED']._serialized_end=2170
+  _globals['_PARTDELTA']._serialized_start=2172
+  _globals['_PARTDELTA']._serialized_end=2248
+  _globals['_PARTENDED']._serialized_start=2250
+  _globals['_PARTENDED']._serialized_end=2314
+  _globals['_STEPSTARTED']._serialized_start=2317
+  _globals['_STEPSTARTED']._serialized_end=2449
+  _globals['_STEPENDED']._serialized_start=2451
+  _globals['_STEPENDED']._serialized_end=2538
+  _globals['_STATEPATCHED']._serialized_start=2540
+  _globals['_STATEPATCHED']._serialized_end=2628
+  _globals['_USAGEREPORTED']._serialized_start=2630
+  _globals['_USAGEREPORTED']._serialized_end=2680
+  _globals['_INPUTREQUESTED']._serialized_start=2682
+  _globals['_INPUTREQUESTED']._serialized_end=2740
+  _globals['_INPUTRESOLVED']._serialized_start=2743
+  _globals['_INPUTRESOLVED']._serialized_end=2879
+  _globals['_CHILDSTARTED']._serialized_start=2881
+  _globals['_CHILDSTARTED']._serialized_end=2966
+  _globals['_CHILDENDED']._serialized_start=2968
+  _globals['_CHILDENDED']._serialized_end=3080
+  _globals['_CUSTOM']._serialized_start=3082
+  _globals['_CUSTOM']._serialized_end=3124
 # @@protoc_insertion_point(module_scope)

@@ -343,6 +343,7 @@ class RunEnded(_message.Message):
     RESULT_JSON_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     PENDING_CALL_IDS_FIELD_NUMBER: _builtins.int
+    UNREAD_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
     state: _run_pb2.RunState.ValueType
     """SUCCEEDED, FAILED or CANCELLED."""
     reason: _run_pb2.EndReason.ValueType
@@ -361,6 +362,10 @@ class RunEnded(_message.Message):
     def pending_call_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Calls of the client's tools that nobody has answered yet."""
 
+    @_builtins.property
+    def unread_message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Steering messages that nobody read; see RunOptions.unread_policy."""
+
     def __init__(
         self,
         *,
@@ -370,10 +375,11 @@ class RunEnded(_message.Message):
         result_json: _builtins.str = ...,
         usage: _abc.Iterable[_run_pb2.Usage] | None = ...,
         pending_call_ids: _abc.Iterable[_builtins.str] | None = ...,
+        unread_message_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "pending_call_ids", b"pending_call_ids", "reason", b"reason", "result_json", b"result_json", "state", b"state", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "pending_call_ids", b"pending_call_ids", "reason", b"reason", "result_json", b"result_json", "state", b"state", "unread_message_ids", b"unread_message_ids", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

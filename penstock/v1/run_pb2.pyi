@@ -229,6 +229,30 @@ INPUT_OUTCOME_WITHDRAWN: InputOutcome.ValueType  # 4
 """The run ended first."""
 Global___InputOutcome: _TypeAlias = InputOutcome  # noqa: Y015
 
+class _ExpiryAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ExpiryActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ExpiryAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    EXPIRY_ACTION_UNSPECIFIED: _ExpiryAction.ValueType  # 0
+    """FAIL."""
+    EXPIRY_ACTION_FAIL: _ExpiryAction.ValueType  # 1
+    """The run ends FAILED / INPUT_EXPIRED."""
+    EXPIRY_ACTION_CONTINUE: _ExpiryAction.ValueType  # 2
+    """The handler is told, and goes on."""
+
+class ExpiryAction(_ExpiryAction, metaclass=_ExpiryActionEnumTypeWrapper):
+    """What becomes of a run whose question nobody answered in time."""
+
+EXPIRY_ACTION_UNSPECIFIED: ExpiryAction.ValueType  # 0
+"""FAIL."""
+EXPIRY_ACTION_FAIL: ExpiryAction.ValueType  # 1
+"""The run ends FAILED / INPUT_EXPIRED."""
+EXPIRY_ACTION_CONTINUE: ExpiryAction.ValueType  # 2
+"""The handler is told, and goes on."""
+Global___ExpiryAction: _TypeAlias = ExpiryAction  # noqa: Y015
+
 class _BusyPolicy:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -436,6 +460,7 @@ class InputRequest(_message.Message):
     TOOL_NAME_FIELD_NUMBER: _builtins.int
     ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
     METADATA_JSON_FIELD_NUMBER: _builtins.int
+    ON_EXPIRY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Sortable and unique: `inp_…`."""
     kind: Global___InputKind.ValueType
@@ -452,6 +477,8 @@ class InputRequest(_message.Message):
     """The arguments of that call; filled in by the core."""
     metadata_json: _builtins.str
     """Free metadata of the agent, compact JSON."""
+    on_expiry: Global___ExpiryAction.ValueType
+    """What happens when nobody answers in time."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """After this nobody can answer."""
@@ -468,14 +495,75 @@ class InputRequest(_message.Message):
         tool_name: _builtins.str = ...,
         arguments_json: _builtins.str = ...,
         metadata_json: _builtins.str = ...,
+        on_expiry: Global___ExpiryAction.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_json", b"arguments_json", "call_id", b"call_id", "expire_time", b"expire_time", "id", b"id", "kind", b"kind", "message", b"message", "metadata_json", b"metadata_json", "schema_json", b"schema_json", "tool_name", b"tool_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments_json", b"arguments_json", "call_id", b"call_id", "expire_time", b"expire_time", "id", b"id", "kind", b"kind", "message", b"message", "metadata_json", b"metadata_json", "on_expiry", b"on_expiry", "schema_json", b"schema_json", "tool_name", b"tool_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InputRequest: _TypeAlias = InputRequest  # noqa: Y015
+
+@_typing.final
+class Input(_message.Message):
+    """A question as the inbox shows it: with its run, and how it was settled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    THREAD_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    ANSWER_JSON_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_FIELD_NUMBER: _builtins.int
+    RESOLVE_TIME_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run that asks."""
+    agent_id: _builtins.str
+    """Its agent."""
+    thread_id: _builtins.str
+    """Its thread."""
+    outcome: Global___InputOutcome.ValueType
+    """How it was settled; not set while it is open."""
+    answer_json: _builtins.str
+    """The answer, compact JSON."""
+    answered_by: _builtins.str
+    """Who answered."""
+    @_builtins.property
+    def request(self) -> Global___InputRequest:
+        """The question."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked."""
+
+    @_builtins.property
+    def resolve_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was settled."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___InputRequest | None = ...,
+        run_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        thread_id: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        outcome: Global___InputOutcome.ValueType = ...,
+        answer_json: _builtins.str = ...,
+        answered_by: _builtins.str = ...,
+        resolve_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "request", b"request", "resolve_time", b"resolve_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "answer_json", b"answer_json", "answered_by", b"answered_by", "create_time", b"create_time", "outcome", b"outcome", "request", b"request", "resolve_time", b"resolve_time", "run_id", b"run_id", "thread_id", b"thread_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Input: _TypeAlias = Input  # noqa: Y015
 
 @_typing.final
 class InputAnswer(_message.Message):
@@ -580,7 +668,7 @@ class RunOptions(_message.Message):
     agent_options_json: _builtins.str
     """Wished for by the client and passed to the agent as it is, compact JSON: `response_format`, `temperature` …"""
     webhook_url: _builtins.str
-    """Called when the run ends."""
+    """Called when the run ends: a POST of the run, signed as Standard Webhooks says (docs/webhooks.md)."""
     @_builtins.property
     def tools(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClientTool]:
         """The client's own tools, offered to the agent."""
@@ -680,6 +768,8 @@ class Run(_message.Message):
     METADATA_FIELD_NUMBER: _builtins.int
     ORIGIN_JSON_FIELD_NUMBER: _builtins.int
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
+    UNREAD_MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    DEPTH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Sortable and unique: `run_…`."""
     agent_id: _builtins.str
@@ -708,6 +798,8 @@ class Run(_message.Message):
     """What the protocol adapter that created the run needs to encode it again elsewhere. Opaque to the core, at most 16 KiB."""
     cancel_requested: _builtins.bool
     """True once somebody has asked to cancel the run."""
+    depth: _builtins.int
+    """How many runs are above it: 0 for a run that no other run called."""
     @_builtins.property
     def error(self) -> Global___RunError:
         """Set when it failed."""
@@ -744,6 +836,10 @@ class Run(_message.Message):
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free labels."""
 
+    @_builtins.property
+    def unread_message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Steering messages that nobody read before the end; see RunOptions.unread_policy."""
+
     def __init__(
         self,
         *,
@@ -770,10 +866,12 @@ class Run(_message.Message):
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         origin_json: _builtins.str = ...,
         cancel_requested: _builtins.bool = ...,
+        unread_message_ids: _abc.Iterable[_builtins.str] | None = ...,
+        depth: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "options", b"options", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "id", b"id", "inputs", b"inputs", "last_seq", b"last_seq", "leg", b"leg", "metadata", b"metadata", "options", b"options", "origin_json", b"origin_json", "parent_call_id", b"parent_call_id", "parent_run_id", b"parent_run_id", "pending_call_ids", b"pending_call_ids", "reason", b"reason", "result_json", b"result_json", "start_time", b"start_time", "state", b"state", "thread_id", b"thread_id", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "depth", b"depth", "end_time", b"end_time", "error", b"error", "id", b"id", "inputs", b"inputs", "last_seq", b"last_seq", "leg", b"leg", "metadata", b"metadata", "options", b"options", "origin_json", b"origin_json", "parent_call_id", b"parent_call_id", "parent_run_id", b"parent_run_id", "pending_call_ids", b"pending_call_ids", "reason", b"reason", "result_json", b"result_json", "start_time", b"start_time", "state", b"state", "thread_id", b"thread_id", "unread_message_ids", b"unread_message_ids", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -52,6 +52,34 @@ RUN_VIEW_FULL: RunView.ValueType  # 2
 """The run and everything said in it so far: a snapshot that is true at run.last_seq, for those who join late."""
 Global___RunView: _TypeAlias = RunView  # noqa: Y015
 
+class _InputState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InputStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InputState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INPUT_STATE_UNSPECIFIED: _InputState.ValueType  # 0
+    """OPEN."""
+    INPUT_STATE_OPEN: _InputState.ValueType  # 1
+    """Those that wait for an answer."""
+    INPUT_STATE_SETTLED: _InputState.ValueType  # 2
+    """Those that were settled, however."""
+    INPUT_STATE_ANY: _InputState.ValueType  # 3
+    """All."""
+
+class InputState(_InputState, metaclass=_InputStateEnumTypeWrapper):
+    """Which questions a list shows."""
+
+INPUT_STATE_UNSPECIFIED: InputState.ValueType  # 0
+"""OPEN."""
+INPUT_STATE_OPEN: InputState.ValueType  # 1
+"""Those that wait for an answer."""
+INPUT_STATE_SETTLED: InputState.ValueType  # 2
+"""Those that were settled, however."""
+INPUT_STATE_ANY: InputState.ValueType  # 3
+"""All."""
+Global___InputState: _TypeAlias = InputState  # noqa: Y015
+
 @_typing.final
 class CreateRunRequest(_message.Message):
     """Request of CreateRun."""
@@ -85,6 +113,9 @@ class CreateRunRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     ORIGIN_JSON_FIELD_NUMBER: _builtins.int
+    STATE_JSON_FIELD_NUMBER: _builtins.int
+    PARENT_RUN_ID_FIELD_NUMBER: _builtins.int
+    PARENT_CALL_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes a repeat harmless: at most 128 characters, kept 24 hours. Optional, and wise."""
     agent_id: _builtins.str
@@ -93,6 +124,14 @@ class CreateRunRequest(_message.Message):
     """The thread to go on with; it is created when it does not exist yet. Empty: a new thread."""
     origin_json: _builtins.str
     """See Run.origin_json."""
+    state_json: _builtins.str
+    """The thread's new state, set in the same transaction; compact JSON. Empty: unchanged. Only on an idle thread: else
+    FAILED_PRECONDITION / THREAD_BUSY.
+    """
+    parent_run_id: _builtins.str
+    """The run that calls this agent. The new run is cancelled when that one ends."""
+    parent_call_id: _builtins.str
+    """The tool call of the parent that the new run answers. Optional."""
     @_builtins.property
     def input(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
         """The new messages, in order."""
@@ -115,10 +154,13 @@ class CreateRunRequest(_message.Message):
         options: _run_pb2.RunOptions | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         origin_json: _builtins.str = ...,
+        state_json: _builtins.str = ...,
+        parent_run_id: _builtins.str = ...,
+        parent_call_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "input", b"input", "metadata", b"metadata", "options", b"options", "origin_json", b"origin_json", "request_id", b"request_id", "thread_id", b"thread_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "input", b"input", "metadata", b"metadata", "options", b"options", "origin_json", b"origin_json", "parent_call_id", b"parent_call_id", "parent_run_id", b"parent_run_id", "request_id", b"request_id", "state_json", b"state_json", "thread_id", b"thread_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -131,18 +173,22 @@ class CreateRunResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_FIELD_NUMBER: _builtins.int
+    STEERED_FIELD_NUMBER: _builtins.int
+    steered: _builtins.bool
+    """True when the input went to the thread's active run instead of a new one."""
     @_builtins.property
     def run(self) -> _run_pb2.Run:
-        """The run as stored."""
+        """The run as stored. With the policy STEER it may be the thread's active run."""
 
     def __init__(
         self,
         *,
         run: _run_pb2.Run | None = ...,
+        steered: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "steered", b"steered"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -451,6 +497,180 @@ class CancelRunResponse(_message.Message):
 Global___CancelRunResponse: _TypeAlias = CancelRunResponse  # noqa: Y015
 
 @_typing.final
+class CancelRunsRequest(_message.Message):
+    """Request of CancelRuns. At least one filter is needed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    THREAD_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Makes a repeat harmless. Optional."""
+    thread_id: _builtins.str
+    """Only runs of this thread."""
+    agent_id: _builtins.str
+    """Only runs of this agent."""
+    all: _builtins.bool
+    """Really all that are active."""
+    reason: _run_pb2.EndReason.ValueType
+    """USER unless set; one of the cancelled group."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_run_pb2.RunState.ValueType]:
+        """Only runs in one of these states; ended ones are passed over in any case."""
+
+    @_builtins.property
+    def created_before(self) -> _timestamp_pb2.Timestamp:
+        """Only runs created before this."""
+
+    @_builtins.property
+    def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only runs with all these labels."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        thread_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        states: _abc.Iterable[_run_pb2.RunState.ValueType] | None = ...,
+        created_before: _timestamp_pb2.Timestamp | None = ...,
+        metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        all: _builtins.bool = ...,
+        reason: _run_pb2.EndReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_before", b"created_before"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "all", b"all", "created_before", b"created_before", "metadata", b"metadata", "reason", b"reason", "request_id", b"request_id", "states", b"states", "thread_id", b"thread_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelRunsRequest: _TypeAlias = CancelRunsRequest  # noqa: Y015
+
+@_typing.final
+class CancelRunsResponse(_message.Message):
+    """Response of CancelRuns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_IDS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """More runs match: call again with another request_id."""
+    @_builtins.property
+    def run_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The runs that were asked to stop, at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        run_ids: _abc.Iterable[_builtins.str] | None = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["more", b"more", "run_ids", b"run_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelRunsResponse: _TypeAlias = CancelRunsResponse  # noqa: Y015
+
+@_typing.final
+class ListInputsRequest(_message.Message):
+    """Request of ListInputs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    THREAD_ID_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """At most 1,000; 0 means 100."""
+    page_token: _builtins.str
+    """next_page_token of the page before. Empty for the first."""
+    state: Global___InputState.ValueType
+    """Which."""
+    run_id: _builtins.str
+    """Only questions of this run."""
+    agent_id: _builtins.str
+    """Only questions of runs of this agent."""
+    thread_id: _builtins.str
+    """Only questions of runs of this thread."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        state: Global___InputState.ValueType = ...,
+        run_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        thread_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "page_size", b"page_size", "page_token", b"page_token", "run_id", b"run_id", "state", b"state", "thread_id", b"thread_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListInputsRequest: _TypeAlias = ListInputsRequest  # noqa: Y015
+
+@_typing.final
+class ListInputsResponse(_message.Message):
+    """Response of ListInputs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[_run_pb2.Input]:
+        """One page."""
+
+    def __init__(
+        self,
+        *,
+        inputs: _abc.Iterable[_run_pb2.Input] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListInputsResponse: _TypeAlias = ListInputsResponse  # noqa: Y015
+
+@_typing.final
 class SubmitInputRequest(_message.Message):
     """Request of SubmitInput."""
 
@@ -523,10 +743,13 @@ class SteerRunRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    UNREAD_POLICY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Makes a repeat harmless. Optional."""
     run_id: _builtins.str
     """The run."""
+    unread_policy: _run_pb2.UnreadPolicy.ValueType
+    """What becomes of it when nobody reads it before the end. Not set: as the run's options say."""
     @_builtins.property
     def message(self) -> _message_pb2.Message:
         """The message for the agent."""
@@ -537,10 +760,11 @@ class SteerRunRequest(_message.Message):
         request_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
         message: _message_pb2.Message | None = ...,
+        unread_policy: _run_pb2.UnreadPolicy.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "request_id", b"request_id", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "request_id", b"request_id", "run_id", b"run_id", "unread_policy", b"unread_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

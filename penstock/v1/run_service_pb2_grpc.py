@@ -65,10 +65,20 @@ class RunServiceStub:
                 request_serializer=penstock_dot_v1_dot_run__service__pb2.CancelRunRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_run__service__pb2.CancelRunResponse.FromString,
                 _registered_method=True)
+        self.CancelRuns = channel.unary_unary(
+                '/penstock.v1.RunService/CancelRuns',
+                request_serializer=penstock_dot_v1_dot_run__service__pb2.CancelRunsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_run__service__pb2.CancelRunsResponse.FromString,
+                _registered_method=True)
         self.SubmitInput = channel.unary_unary(
                 '/penstock.v1.RunService/SubmitInput',
                 request_serializer=penstock_dot_v1_dot_run__service__pb2.SubmitInputRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_run__service__pb2.SubmitInputResponse.FromString,
+                _registered_method=True)
+        self.ListInputs = channel.unary_unary(
+                '/penstock.v1.RunService/ListInputs',
+                request_serializer=penstock_dot_v1_dot_run__service__pb2.ListInputsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_run__service__pb2.ListInputsResponse.FromString,
                 _registered_method=True)
         self.SteerRun = channel.unary_unary(
                 '/penstock.v1.RunService/SteerRun',
@@ -104,7 +114,8 @@ class RunServiceServicer:
     def CreateRun(self, request, context):
         """Creates a run. It is stored when this returns. Repeated with the same request_id and body it returns the same run;
         with another body ALREADY_EXISTS / IDEMPOTENCY_MISMATCH. NOT_FOUND / AGENT_NOT_FOUND, THREAD_NOT_FOUND.
-        FAILED_PRECONDITION / THREAD_BUSY, THREAD_WAITING. RESOURCE_EXHAUSTED / QUEUE_FULL.
+        FAILED_PRECONDITION / THREAD_BUSY (with the active run_id), THREAD_WAITING (with run_id and input_ids), and for child
+        runs RUN_ENDED, DEPTH_EXCEEDED. RESOURCE_EXHAUSTED / QUEUE_FULL.
         UNAVAILABLE / NO_WORKER, CORE_DRAINING, STORE_UNAVAILABLE: repeat with the same request_id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -148,15 +159,30 @@ class RunServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelRuns(self, request, context):
+        """Asks to stop all runs that match, as CancelRun does; with a large selection page by page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SubmitInput(self, request, context):
-        """Answers open questions of one run, all or none. FAILED_PRECONDITION / INPUT_ANSWERED, RUN_ENDED.
+        """Answers open questions of one run, all or none. NOT_FOUND / INPUT_NOT_FOUND. INVALID_ARGUMENT / INVALID_ANSWER when an
+        answer does not fit its question's schema. FAILED_PRECONDITION / INPUT_ANSWERED (with the outcome), RUN_ENDED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListInputs(self, request, context):
+        """Returns questions of all runs, oldest first: the inbox of those who answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SteerRun(self, request, context):
-        """Hands a message to a run that is under way. FAILED_PRECONDITION / RUN_ENDED.
+        """Hands a message to a run that is under way. FAILED_PRECONDITION / RUN_ENDED. RESOURCE_EXHAUSTED / QUEUE_FULL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -224,10 +250,20 @@ def add_RunServiceServicer_to_server(servicer, server):
                     request_deserializer=penstock_dot_v1_dot_run__service__pb2.CancelRunRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_run__service__pb2.CancelRunResponse.SerializeToString,
             ),
+            'CancelRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelRuns,
+                    request_deserializer=penstock_dot_v1_dot_run__service__pb2.CancelRunsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_run__service__pb2.CancelRunsResponse.SerializeToString,
+            ),
             'SubmitInput': grpc.unary_unary_rpc_method_handler(
                     servicer.SubmitInput,
                     request_deserializer=penstock_dot_v1_dot_run__service__pb2.SubmitInputRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_run__service__pb2.SubmitInputResponse.SerializeToString,
+            ),
+            'ListInputs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListInputs,
+                    request_deserializer=penstock_dot_v1_dot_run__service__pb2.ListInputsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_run__service__pb2.ListInputsResponse.SerializeToString,
             ),
             'SteerRun': grpc.unary_unary_rpc_method_handler(
                     servicer.SteerRun,
@@ -429,6 +465,33 @@ class RunService:
             _registered_method=True)
 
     @staticmethod
+    def CancelRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.RunService/CancelRuns',
+            penstock_dot_v1_dot_run__service__pb2.CancelRunsRequest.SerializeToString,
+            penstock_dot_v1_dot_run__service__pb2.CancelRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SubmitInput(request,
             target,
             options=(),
@@ -445,6 +508,33 @@ class RunService:
             '/penstock.v1.RunService/SubmitInput',
             penstock_dot_v1_dot_run__service__pb2.SubmitInputRequest.SerializeToString,
             penstock_dot_v1_dot_run__service__pb2.SubmitInputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListInputs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.RunService/ListInputs',
+            penstock_dot_v1_dot_run__service__pb2.ListInputsRequest.SerializeToString,
+            penstock_dot_v1_dot_run__service__pb2.ListInputsResponse.FromString,
             options,
             channel_credentials,
             insecure,

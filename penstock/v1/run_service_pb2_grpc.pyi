@@ -40,7 +40,8 @@ class RunServiceStub:
     CreateRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.CreateRunRequest, _run_service_pb2.CreateRunResponse]
     """Creates a run. It is stored when this returns. Repeated with the same request_id and body it returns the same run;
     with another body ALREADY_EXISTS / IDEMPOTENCY_MISMATCH. NOT_FOUND / AGENT_NOT_FOUND, THREAD_NOT_FOUND.
-    FAILED_PRECONDITION / THREAD_BUSY, THREAD_WAITING. RESOURCE_EXHAUSTED / QUEUE_FULL.
+    FAILED_PRECONDITION / THREAD_BUSY (with the active run_id), THREAD_WAITING (with run_id and input_ids), and for child
+    runs RUN_ENDED, DEPTH_EXCEEDED. RESOURCE_EXHAUSTED / QUEUE_FULL.
     UNAVAILABLE / NO_WORKER, CORE_DRAINING, STORE_UNAVAILABLE: repeat with the same request_id.
     """
     StreamRun: _grpc.UnaryStreamMultiCallable[_run_service_pb2.StreamRunRequest, _run_service_pb2.WatchRunResponse]
@@ -57,10 +58,16 @@ class RunServiceStub:
     """Asks to stop a run, at once; the handler has a grace time to clean up, then the run ends regardless.
     Idempotent: an ended run is returned as it is.
     """
+    CancelRuns: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.CancelRunsRequest, _run_service_pb2.CancelRunsResponse]
+    """Asks to stop all runs that match, as CancelRun does; with a large selection page by page."""
     SubmitInput: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.SubmitInputRequest, _run_service_pb2.SubmitInputResponse]
-    """Answers open questions of one run, all or none. FAILED_PRECONDITION / INPUT_ANSWERED, RUN_ENDED."""
+    """Answers open questions of one run, all or none. NOT_FOUND / INPUT_NOT_FOUND. INVALID_ARGUMENT / INVALID_ANSWER when an
+    answer does not fit its question's schema. FAILED_PRECONDITION / INPUT_ANSWERED (with the outcome), RUN_ENDED.
+    """
+    ListInputs: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.ListInputsRequest, _run_service_pb2.ListInputsResponse]
+    """Returns questions of all runs, oldest first: the inbox of those who answer."""
     SteerRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.SteerRunRequest, _run_service_pb2.SteerRunResponse]
-    """Hands a message to a run that is under way. FAILED_PRECONDITION / RUN_ENDED."""
+    """Hands a message to a run that is under way. FAILED_PRECONDITION / RUN_ENDED. RESOURCE_EXHAUSTED / QUEUE_FULL."""
     WatchRun: _grpc.UnaryStreamMultiCallable[_run_service_pb2.WatchRunRequest, _run_service_pb2.WatchRunResponse]
     """Streams the run's events after a seq: history first, then live, with one code path and no gap between. Completes
     after RunEnded. OUT_OF_RANGE / EVENTS_EXPIRED (with the oldest seq), CURSOR_AHEAD.
@@ -80,7 +87,8 @@ class RunServiceAsyncStub(RunServiceStub):
     CreateRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.CreateRunRequest, _run_service_pb2.CreateRunResponse]  # type: ignore[assignment]
     """Creates a run. It is stored when this returns. Repeated with the same request_id and body it returns the same run;
     with another body ALREADY_EXISTS / IDEMPOTENCY_MISMATCH. NOT_FOUND / AGENT_NOT_FOUND, THREAD_NOT_FOUND.
-    FAILED_PRECONDITION / THREAD_BUSY, THREAD_WAITING. RESOURCE_EXHAUSTED / QUEUE_FULL.
+    FAILED_PRECONDITION / THREAD_BUSY (with the active run_id), THREAD_WAITING (with run_id and input_ids), and for child
+    runs RUN_ENDED, DEPTH_EXCEEDED. RESOURCE_EXHAUSTED / QUEUE_FULL.
     UNAVAILABLE / NO_WORKER, CORE_DRAINING, STORE_UNAVAILABLE: repeat with the same request_id.
     """
     StreamRun: _aio.UnaryStreamMultiCallable[_run_service_pb2.StreamRunRequest, _run_service_pb2.WatchRunResponse]  # type: ignore[assignment]
@@ -97,10 +105,16 @@ class RunServiceAsyncStub(RunServiceStub):
     """Asks to stop a run, at once; the handler has a grace time to clean up, then the run ends regardless.
     Idempotent: an ended run is returned as it is.
     """
+    CancelRuns: _aio.UnaryUnaryMultiCallable[_run_service_pb2.CancelRunsRequest, _run_service_pb2.CancelRunsResponse]  # type: ignore[assignment]
+    """Asks to stop all runs that match, as CancelRun does; with a large selection page by page."""
     SubmitInput: _aio.UnaryUnaryMultiCallable[_run_service_pb2.SubmitInputRequest, _run_service_pb2.SubmitInputResponse]  # type: ignore[assignment]
-    """Answers open questions of one run, all or none. FAILED_PRECONDITION / INPUT_ANSWERED, RUN_ENDED."""
+    """Answers open questions of one run, all or none. NOT_FOUND / INPUT_NOT_FOUND. INVALID_ARGUMENT / INVALID_ANSWER when an
+    answer does not fit its question's schema. FAILED_PRECONDITION / INPUT_ANSWERED (with the outcome), RUN_ENDED.
+    """
+    ListInputs: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ListInputsRequest, _run_service_pb2.ListInputsResponse]  # type: ignore[assignment]
+    """Returns questions of all runs, oldest first: the inbox of those who answer."""
     SteerRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.SteerRunRequest, _run_service_pb2.SteerRunResponse]  # type: ignore[assignment]
-    """Hands a message to a run that is under way. FAILED_PRECONDITION / RUN_ENDED."""
+    """Hands a message to a run that is under way. FAILED_PRECONDITION / RUN_ENDED. RESOURCE_EXHAUSTED / QUEUE_FULL."""
     WatchRun: _aio.UnaryStreamMultiCallable[_run_service_pb2.WatchRunRequest, _run_service_pb2.WatchRunResponse]  # type: ignore[assignment]
     """Streams the run's events after a seq: history first, then live, with one code path and no gap between. Completes
     after RunEnded. OUT_OF_RANGE / EVENTS_EXPIRED (with the oldest seq), CURSOR_AHEAD.
@@ -122,7 +136,8 @@ class RunServiceServicer:
     ) -> _typing.Union[_run_service_pb2.CreateRunResponse, _abc.Awaitable[_run_service_pb2.CreateRunResponse]]:
         """Creates a run. It is stored when this returns. Repeated with the same request_id and body it returns the same run;
         with another body ALREADY_EXISTS / IDEMPOTENCY_MISMATCH. NOT_FOUND / AGENT_NOT_FOUND, THREAD_NOT_FOUND.
-        FAILED_PRECONDITION / THREAD_BUSY, THREAD_WAITING. RESOURCE_EXHAUSTED / QUEUE_FULL.
+        FAILED_PRECONDITION / THREAD_BUSY (with the active run_id), THREAD_WAITING (with run_id and input_ids), and for child
+        runs RUN_ENDED, DEPTH_EXCEEDED. RESOURCE_EXHAUSTED / QUEUE_FULL.
         UNAVAILABLE / NO_WORKER, CORE_DRAINING, STORE_UNAVAILABLE: repeat with the same request_id.
         """
 
@@ -165,19 +180,35 @@ class RunServiceServicer:
         Idempotent: an ended run is returned as it is.
         """
 
+    def CancelRuns(
+        self,
+        request: _run_service_pb2.CancelRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_service_pb2.CancelRunsResponse, _abc.Awaitable[_run_service_pb2.CancelRunsResponse]]:
+        """Asks to stop all runs that match, as CancelRun does; with a large selection page by page."""
+
     def SubmitInput(
         self,
         request: _run_service_pb2.SubmitInputRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_service_pb2.SubmitInputResponse, _abc.Awaitable[_run_service_pb2.SubmitInputResponse]]:
-        """Answers open questions of one run, all or none. FAILED_PRECONDITION / INPUT_ANSWERED, RUN_ENDED."""
+        """Answers open questions of one run, all or none. NOT_FOUND / INPUT_NOT_FOUND. INVALID_ARGUMENT / INVALID_ANSWER when an
+        answer does not fit its question's schema. FAILED_PRECONDITION / INPUT_ANSWERED (with the outcome), RUN_ENDED.
+        """
+
+    def ListInputs(
+        self,
+        request: _run_service_pb2.ListInputsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_run_service_pb2.ListInputsResponse, _abc.Awaitable[_run_service_pb2.ListInputsResponse]]:
+        """Returns questions of all runs, oldest first: the inbox of those who answer."""
 
     def SteerRun(
         self,
         request: _run_service_pb2.SteerRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_run_service_pb2.SteerRunResponse, _abc.Awaitable[_run_service_pb2.SteerRunResponse]]:
-        """Hands a message to a run that is under way. FAILED_PRECONDITION / RUN_ENDED."""
+        """Hands a message to a run that is under way. FAILED_PRECONDITION / RUN_ENDED. RESOURCE_EXHAUSTED / QUEUE_FULL."""
 
     def WatchRun(
         self,

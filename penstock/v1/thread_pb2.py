@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18penstock/v1/thread.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb5\x02\n\x06Thread\x12\n\n\x02id\x18\x01 \x01(\t\x12\x33\n\x08metadata\x18\x02 \x03(\x0b\x32!.penstock.v1.Thread.MetadataEntry\x12\x12\n\nstate_json\x18\x03 \x01(\t\x12\x15\n\rstate_version\x18\x04 \x01(\x05\x12\x15\n\ractive_run_id\x18\x05 \x01(\t\x12\x15\n\rmessage_count\x18\x06 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18penstock/v1/thread.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x02\n\x06Thread\x12\n\n\x02id\x18\x01 \x01(\t\x12\x33\n\x08metadata\x18\x02 \x03(\x0b\x32!.penstock.v1.Thread.MetadataEntry\x12\x12\n\nstate_json\x18\x03 \x01(\t\x12\x15\n\rstate_version\x18\x04 \x01(\x05\x12\x15\n\ractive_run_id\x18\x05 \x01(\t\x12\x15\n\rmessage_count\x18\x06 \x01(\x05\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1d\n\x15\x66orked_from_thread_id\x18\t \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa9\x01\n\rThreadStorage\x12\x11\n\tthread_id\x18\x01 \x01(\t\x12\x0c\n\x04runs\x18\x02 \x01(\x05\x12\x0e\n\x06\x65vents\x18\x03 \x01(\x03\x12\x13\n\x0b\x65vent_bytes\x18\x04 \x01(\x03\x12\x10\n\x08messages\x18\x05 \x01(\x05\x12\x15\n\rmessage_bytes\x18\x06 \x01(\x03\x12\x13\n\x0bstate_bytes\x18\x07 \x01(\x03\x12\x14\n\x0crecord_bytes\x18\x08 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_THREAD_METADATAENTRY']._loaded_options = None
   _globals['_THREAD_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_THREAD']._serialized_start=75
-  _globals['_THREAD']._serialized_end=384
-  _globals['_THREAD_METADATAENTRY']._serialized_start=337
-  _globals['_THREAD_METADATAENTRY']._serialized_end=384
+  _globals['_THREAD']._serialized_end=415
+  _globals['_THREAD_METADATAENTRY']._serialized_start=368
+  _globals['_THREAD_METADATAENTRY']._serialized_end=415
+  _globals['_THREADSTORAGE']._serialized_start=418
+  _globals['_THREADSTORAGE']._serialized_end=587
 # @@protoc_insertion_point(module_scope)

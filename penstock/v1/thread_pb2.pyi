@@ -53,6 +53,7 @@ class Thread(_message.Message):
     MESSAGE_COUNT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    FORKED_FROM_THREAD_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Sortable and unique. `thr_…` when made by the core; a client may choose its own: `[A-Za-z0-9][A-Za-z0-9._:-]*`, at most 128 characters."""
     state_json: _builtins.str
@@ -63,6 +64,8 @@ class Thread(_message.Message):
     """The run that is queued first, running or waiting for an answer. Empty: the thread is idle."""
     message_count: _builtins.int
     """How many messages the thread holds."""
+    forked_from_thread_id: _builtins.str
+    """The thread that it was forked from. Empty: from none."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Free labels."""
@@ -86,11 +89,62 @@ class Thread(_message.Message):
         message_count: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        forked_from_thread_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run_id", b"active_run_id", "create_time", b"create_time", "id", b"id", "message_count", b"message_count", "metadata", b"metadata", "state_json", b"state_json", "state_version", b"state_version", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_run_id", b"active_run_id", "create_time", b"create_time", "forked_from_thread_id", b"forked_from_thread_id", "id", b"id", "message_count", b"message_count", "metadata", b"metadata", "state_json", b"state_json", "state_version", b"state_version", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Thread: _TypeAlias = Thread  # noqa: Y015
+
+@_typing.final
+class ThreadStorage(_message.Message):
+    """What a thread occupies."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THREAD_ID_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    EVENT_BYTES_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    MESSAGE_BYTES_FIELD_NUMBER: _builtins.int
+    STATE_BYTES_FIELD_NUMBER: _builtins.int
+    RECORD_BYTES_FIELD_NUMBER: _builtins.int
+    thread_id: _builtins.str
+    """The thread."""
+    runs: _builtins.int
+    """Runs, of any state."""
+    events: _builtins.int
+    """Events of all runs, expired ones not counted."""
+    event_bytes: _builtins.int
+    """Bytes of their log as stored."""
+    messages: _builtins.int
+    """Messages."""
+    message_bytes: _builtins.int
+    """Bytes of the messages as stored."""
+    state_bytes: _builtins.int
+    """Bytes of the state."""
+    record_bytes: _builtins.int
+    """Bytes of recorded steps and questions."""
+    def __init__(
+        self,
+        *,
+        thread_id: _builtins.str = ...,
+        runs: _builtins.int = ...,
+        events: _builtins.int = ...,
+        event_bytes: _builtins.int = ...,
+        messages: _builtins.int = ...,
+        message_bytes: _builtins.int = ...,
+        state_bytes: _builtins.int = ...,
+        record_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_bytes", b"event_bytes", "events", b"events", "message_bytes", b"message_bytes", "messages", b"messages", "record_bytes", b"record_bytes", "runs", b"runs", "state_bytes", b"state_bytes", "thread_id", b"thread_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ThreadStorage: _TypeAlias = ThreadStorage  # noqa: Y015

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from penstock.v1 import event_pb2 as penstock_dot_v1_dot_event__pb2
 from penstock.v1 import message_pb2 as penstock_dot_v1_dot_message__pb2
 from penstock.v1 import thread_pb2 as penstock_dot_v1_dot_thread__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n penstock/v1/thread_service.proto\x12\x0bpenstock.v1\x1a\x19penstock/v1/message.proto\x1a\x18penstock/v1/thread.proto\"\xaf\x01\n\x13\x43reateThreadRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tthread_id\x18\x02 \x01(\t\x12@\n\x08metadata\x18\x03 \x03(\x0b\x32..penstock.v1.CreateThreadRequest.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\x14\x43reateThreadResponse\x12#\n\x06thread\x18\x01 \x01(\x0b\x32\x13.penstock.v1.Thread\"%\n\x10GetThreadRequest\x12\x11\n\tthread_id\x18\x01 \x01(\t\"8\n\x11GetThreadResponse\x12#\n\x06thread\x18\x01 \x01(\x0b\x32\x13.penstock.v1.Thread\";\n\x12ListThreadsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x13ListThreadsResponse\x12$\n\x07threads\x18\x01 \x03(\x0b\x32\x13.penstock.v1.Thread\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"O\n\x13ListMessagesRequest\x12\x11\n\tthread_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.penstock.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd7\x02\n\rThreadService\x12S\n\x0c\x43reateThread\x12 .penstock.v1.CreateThreadRequest\x1a!.penstock.v1.CreateThreadResponse\x12J\n\tGetThread\x12\x1d.penstock.v1.GetThreadRequest\x1a\x1e.penstock.v1.GetThreadResponse\x12P\n\x0bListThreads\x12\x1f.penstock.v1.ListThreadsRequest\x1a .penstock.v1.ListThreadsResponse\x12S\n\x0cListMessages\x12 .penstock.v1.ListMessagesRequest\x1a!.penstock.v1.ListMessagesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n penstock/v1/thread_service.proto\x12\x0bpenstock.v1\x1a\x17penstock/v1/event.proto\x1a\x19penstock/v1/message.proto\x1a\x18penstock/v1/thread.proto\"\xaf\x01\n\x13\x43reateThreadRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tthread_id\x18\x02 \x01(\t\x12@\n\x08metadata\x18\x03 \x03(\x0b\x32..penstock.v1.CreateThreadRequest.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\x14\x43reateThreadResponse\x12#\n\x06thread\x18\x01 \x01(\x0b\x32\x13.penstock.v1.Thread\"%\n\x10GetThreadRequest\x12\x11\n\tthread_id\x18\x01 \x01(\t\"8\n\x11GetThreadResponse\x12#\n\x06thread\x18\x01 \x01(\x0b\x32\x13.penstock.v1.Thread\";\n\x12ListThreadsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"T\n\x13ListThreadsResponse\x12$\n\x07threads\x18\x01 \x03(\x0b\x32\x13.penstock.v1.Thread\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"O\n\x13ListMessagesRequest\x12\x11\n\tthread_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"W\n\x14ListMessagesResponse\x12&\n\x08messages\x18\x01 \x03(\x0b\x32\x14.penstock.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x80\x01\n\x0fSetStateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tthread_id\x18\x02 \x01(\t\x12\x12\n\nstate_json\x18\x03 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x04 \x01(\x05H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"7\n\x10SetStateResponse\x12#\n\x06thread\x18\x01 \x01(\x0b\x32\x13.penstock.v1.Thread\"\x82\x01\n\x11PatchStateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tthread_id\x18\x02 \x01(\t\x12\x12\n\npatch_json\x18\x03 \x01(\t\x12\x1d\n\x10\x65xpected_version\x18\x04 \x01(\x05H\x00\x88\x01\x01\x42\x13\n\x11_expected_version\"9\n\x12PatchStateResponse\x12#\n\x06thread\x18\x01 \x01(\x0b\x32\x13.penstock.v1.Thread\"\x86\x02\n\x11\x46orkThreadRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tthread_id\x18\x02 \x01(\t\x12\x15\n\rnew_thread_id\x18\x03 \x01(\t\x12>\n\x08metadata\x18\x04 \x03(\x0b\x32,.penstock.v1.ForkThreadRequest.MetadataEntry\x12\x14\n\nmessage_id\x18\x05 \x01(\tH\x00\x12&\n\x05\x65vent\x18\x06 \x01(\x0b\x32\x15.penstock.v1.EventRefH\x00\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x04\n\x02\x61t\"\'\n\x08\x45ventRef\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x05\"9\n\x12\x46orkThreadResponse\x12#\n\x06thread\x18\x01 \x01(\x0b\x32\x13.penstock.v1.Thread\"L\n\x13\x44\x65leteThreadRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tthread_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61ncel\x18\x03 \x01(\x08\"\x16\n\x14\x44\x65leteThreadResponse\"6\n\x12WatchThreadRequest\x12\x11\n\tthread_id\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\"\x83\x01\n\x13WatchThreadResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\"\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x12.penstock.v1.Event\x12\x0e\n\x06\x63ursor\x18\x03 \x01(\t\x12\x15\n\rcursor_prefix\x18\x04 \x01(\t\x12\x11\n\tcaught_up\x18\x05 \x01(\x08\"&\n\x11GetStorageRequest\x12\x11\n\tthread_id\x18\x01 \x01(\t\"A\n\x12GetStorageResponse\x12+\n\x07storage\x18\x01 \x01(\x0b\x32\x1a.penstock.v1.ThreadStorage2\xb6\x06\n\rThreadService\x12S\n\x0c\x43reateThread\x12 .penstock.v1.CreateThreadRequest\x1a!.penstock.v1.CreateThreadResponse\x12J\n\tGetThread\x12\x1d.penstock.v1.GetThreadRequest\x1a\x1e.penstock.v1.GetThreadResponse\x12P\n\x0bListThreads\x12\x1f.penstock.v1.ListThreadsRequest\x1a .penstock.v1.ListThreadsResponse\x12S\n\x0cListMessages\x12 .penstock.v1.ListMessagesRequest\x1a!.penstock.v1.ListMessagesResponse\x12G\n\x08SetState\x12\x1c.penstock.v1.SetStateRequest\x1a\x1d.penstock.v1.SetStateResponse\x12M\n\nPatchState\x12\x1e.penstock.v1.PatchStateRequest\x1a\x1f.penstock.v1.PatchStateResponse\x12M\n\nForkThread\x12\x1e.penstock.v1.ForkThreadRequest\x1a\x1f.penstock.v1.ForkThreadResponse\x12S\n\x0c\x44\x65leteThread\x12 .penstock.v1.DeleteThreadRequest\x1a!.penstock.v1.DeleteThreadResponse\x12R\n\x0bWatchThread\x12\x1f.penstock.v1.WatchThreadRequest\x1a .penstock.v1.WatchThreadResponse0\x01\x12M\n\nGetStorage\x12\x1e.penstock.v1.GetStorageRequest\x1a\x1f.penstock.v1.GetStorageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,24 +36,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATETHREADREQUEST_METADATAENTRY']._loaded_options = None
   _globals['_CREATETHREADREQUEST_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_CREATETHREADREQUEST']._serialized_start=103
-  _globals['_CREATETHREADREQUEST']._serialized_end=278
-  _globals['_CREATETHREADREQUEST_METADATAENTRY']._serialized_start=231
-  _globals['_CREATETHREADREQUEST_METADATAENTRY']._serialized_end=278
-  _globals['_CREATETHREADRESPONSE']._serialized_start=280
-  _globals['_CREATETHREADRESPONSE']._serialized_end=339
-  _globals['_GETTHREADREQUEST']._serialized_start=341
-  _globals['_GETTHREADREQUEST']._serialized_end=378
-  _globals['_GETTHREADRESPONSE']._serialized_start=380
-  _globals['_GETTHREADRESPONSE']._serialized_end=436
-  _globals['_LISTTHREADSREQUEST']._serialized_start=438
-  _globals['_LISTTHREADSREQUEST']._serialized_end=497
-  _globals['_LISTTHREADSRESPONSE']._serialized_start=499
-  _globals['_LISTTHREADSRESPONSE']._serialized_end=583
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=585
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=664
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=666
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=753
-  _globals['_THREADSERVICE']._serialized_start=756
-  _globals['_THREADSERVICE']._serialized_end=1099
+  _globals['_FORKTHREADREQUEST_METADATAENTRY']._loaded_options = None
+  _globals['_FORKTHREADREQUEST_METADATAENTRY']._serialized_options = b'8\001'
+  _globals['_CREATETHREADREQUEST']._serialized_start=128
+  _globals['_CREATETHREADREQUEST']._serialized_end=303
+  _globals['_CREATETHREADREQUEST_METADATAENTRY']._serialized_start=256
+  _globals['_CREATETHREADREQUEST_METADATAENTRY']._serialized_end=303
+  _globals['_CREATETHREADRESPONSE']._serialized_start=305
+  _globals['_CREATETHREADRESPONSE']._serialized_end=364
+  _globals['_GETTHREADREQUEST']._serialized_start=366
+  _globals['_GETTHREADREQUEST']._serialized_end=403
+  _globals['_GETTHREADRESPONSE']._serialized_start=405
+  _globals['_GETTHREADRESPONSE']._serialized_end=461
+  _globals['_LISTTHREADSREQUEST']._serialized_start=463
+  _globals['_LISTTHREADSREQUEST']._serialized_end=522
+  _globals['_LISTTHREADSRESPONSE']._serialized_start=524
+  _globals['_LISTTHREADSRESPONSE']._serialized_end=608
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=610
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=689
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=691
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=778
+  _globals['_SETSTATEREQUEST']._serialized_start=781
+  _globals['_SETSTATEREQUEST']._serialized_end=909
+  _globals['_SETSTATERESPONSE']._serialized_start=911
+  _globals['_SETSTATERESPONSE']._serialized_end=966
+  _globals['_PATCHSTATEREQUEST']._serialized_start=969
+  _globals['_PATCHSTATEREQUEST']._serialized_end=1099
+  _globals['_PATCHSTATERESPONSE']._serialized_start=1101
+  _globals['_PATCHSTATERESPONSE']._serialized_end=1158
+  _globals['_FORKTHREADREQUEST']._serialized_start=1161
+  _globals['_FORKTHREADREQUEST']._serialized_end=1423
+  _globals['_FORKTHREADREQUEST_METADATAENTRY']._serialized_start=256
+  _globals['_FORKTHREADREQUEST_METADATAENTRY']._serialized_end=303
+  _globals['_EVENTREF']._serialized_start=1425
+  _globals['_EVENTREF']._serialized_end=1464
+  _globals['_FORKTHREADRESPONSE']._serialized_start=1466
+  _globals['_FORKTHREADRESPONSE']._serialized_end=1523
+  _globals['_DELETETHREADREQUEST']._serialized_start=1525
+  _globals['_DELETETHREADREQUEST']._serialized_end=1601
+  _globals['_DELETETHREADRESPONSE']._serialized_start=1603
+  _globals['_DELETETHREADRESPONSE']._serialized_end=1625
+  _globals['_WATCHTHREADREQUEST']._serialized_start=1627
+  _globals['_WATCHTHREADREQUEST']._serialized_end=1681
+  _globals['_WATCHTHREADRESPONSE']._serialized_start=1684
+  _globals['_WATCHTHREADRESPONSE']._serialized_end=1815
+  _globals['_GETSTORAGEREQUEST']._serialized_start=1817
+  _globals['_GETSTORAGEREQUEST']._serialized_end=1855
+  _globals['_GETSTORAGERESPONSE']._serialized_start=1857
+  _globals['_GETSTORAGERESPONSE']._serialized_end=1922
+  _globals['_THREADSERVICE']._serialized_start=1925
+  _globals['_THREADSERVICE']._serialized_end=2747
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,36 @@ class ThreadServiceStub:
                 request_serializer=penstock_dot_v1_dot_thread__service__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_thread__service__pb2.ListMessagesResponse.FromString,
                 _registered_method=True)
+        self.SetState = channel.unary_unary(
+                '/penstock.v1.ThreadService/SetState',
+                request_serializer=penstock_dot_v1_dot_thread__service__pb2.SetStateRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_thread__service__pb2.SetStateResponse.FromString,
+                _registered_method=True)
+        self.PatchState = channel.unary_unary(
+                '/penstock.v1.ThreadService/PatchState',
+                request_serializer=penstock_dot_v1_dot_thread__service__pb2.PatchStateRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_thread__service__pb2.PatchStateResponse.FromString,
+                _registered_method=True)
+        self.ForkThread = channel.unary_unary(
+                '/penstock.v1.ThreadService/ForkThread',
+                request_serializer=penstock_dot_v1_dot_thread__service__pb2.ForkThreadRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_thread__service__pb2.ForkThreadResponse.FromString,
+                _registered_method=True)
+        self.DeleteThread = channel.unary_unary(
+                '/penstock.v1.ThreadService/DeleteThread',
+                request_serializer=penstock_dot_v1_dot_thread__service__pb2.DeleteThreadRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_thread__service__pb2.DeleteThreadResponse.FromString,
+                _registered_method=True)
+        self.WatchThread = channel.unary_stream(
+                '/penstock.v1.ThreadService/WatchThread',
+                request_serializer=penstock_dot_v1_dot_thread__service__pb2.WatchThreadRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_thread__service__pb2.WatchThreadResponse.FromString,
+                _registered_method=True)
+        self.GetStorage = channel.unary_unary(
+                '/penstock.v1.ThreadService/GetStorage',
+                request_serializer=penstock_dot_v1_dot_thread__service__pb2.GetStorageRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_thread__service__pb2.GetStorageResponse.FromString,
+                _registered_method=True)
 
 
 class ThreadServiceServicer:
@@ -90,6 +120,52 @@ class ThreadServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetState(self, request, context):
+        """Replaces the shared state. FAILED_PRECONDITION / THREAD_BUSY while a run is active: it owns the state until its end.
+        FAILED_PRECONDITION / STATE_CHANGED (with the version) when expected_version is set and another one is stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PatchState(self, request, context):
+        """Changes the shared state by an RFC 6902 patch. Errors as SetState; INVALID_ARGUMENT when the patch does not fit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForkThread(self, request, context):
+        """Makes a new thread with the messages and the state of another one up to some point.
+        NOT_FOUND / THREAD_NOT_FOUND, MESSAGE_NOT_FOUND, RUN_NOT_FOUND. ALREADY_EXISTS / THREAD_EXISTS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteThread(self, request, context):
+        """Deletes a thread with its runs, messages and state. FAILED_PRECONDITION / THREAD_BUSY unless its runs may be cancelled
+        first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchThread(self, request, context):
+        """Streams the events of a thread's runs, one run after the other in the order of the thread, history first, then live.
+        It never completes by itself. OUT_OF_RANGE / EVENTS_EXPIRED, CURSOR_AHEAD.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStorage(self, request, context):
+        """Tells what a thread occupies in the store.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ThreadServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -112,6 +188,36 @@ def add_ThreadServiceServicer_to_server(servicer, server):
                     servicer.ListMessages,
                     request_deserializer=penstock_dot_v1_dot_thread__service__pb2.ListMessagesRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_thread__service__pb2.ListMessagesResponse.SerializeToString,
+            ),
+            'SetState': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetState,
+                    request_deserializer=penstock_dot_v1_dot_thread__service__pb2.SetStateRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_thread__service__pb2.SetStateResponse.SerializeToString,
+            ),
+            'PatchState': grpc.unary_unary_rpc_method_handler(
+                    servicer.PatchState,
+                    request_deserializer=penstock_dot_v1_dot_thread__service__pb2.PatchStateRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_thread__service__pb2.PatchStateResponse.SerializeToString,
+            ),
+            'ForkThread': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForkThread,
+                    request_deserializer=penstock_dot_v1_dot_thread__service__pb2.ForkThreadRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_thread__service__pb2.ForkThreadResponse.SerializeToString,
+            ),
+            'DeleteThread': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteThread,
+                    request_deserializer=penstock_dot_v1_dot_thread__service__pb2.DeleteThreadRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_thread__service__pb2.DeleteThreadResponse.SerializeToString,
+            ),
+            'WatchThread': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchThread,
+                    request_deserializer=penstock_dot_v1_dot_thread__service__pb2.WatchThreadRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_thread__service__pb2.WatchThreadResponse.SerializeToString,
+            ),
+            'GetStorage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStorage,
+                    request_deserializer=penstock_dot_v1_dot_thread__service__pb2.GetStorageRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_thread__service__pb2.GetStorageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +329,168 @@ class ThreadService:
             '/penstock.v1.ThreadService/ListMessages',
             penstock_dot_v1_dot_thread__service__pb2.ListMessagesRequest.SerializeToString,
             penstock_dot_v1_dot_thread__service__pb2.ListMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.ThreadService/SetState',
+            penstock_dot_v1_dot_thread__service__pb2.SetStateRequest.SerializeToString,
+            penstock_dot_v1_dot_thread__service__pb2.SetStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PatchState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.ThreadService/PatchState',
+            penstock_dot_v1_dot_thread__service__pb2.PatchStateRequest.SerializeToString,
+            penstock_dot_v1_dot_thread__service__pb2.PatchStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForkThread(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.ThreadService/ForkThread',
+            penstock_dot_v1_dot_thread__service__pb2.ForkThreadRequest.SerializeToString,
+            penstock_dot_v1_dot_thread__service__pb2.ForkThreadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteThread(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.ThreadService/DeleteThread',
+            penstock_dot_v1_dot_thread__service__pb2.DeleteThreadRequest.SerializeToString,
+            penstock_dot_v1_dot_thread__service__pb2.DeleteThreadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchThread(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/penstock.v1.ThreadService/WatchThread',
+            penstock_dot_v1_dot_thread__service__pb2.WatchThreadRequest.SerializeToString,
+            penstock_dot_v1_dot_thread__service__pb2.WatchThreadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStorage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.ThreadService/GetStorage',
+            penstock_dot_v1_dot_thread__service__pb2.GetStorageRequest.SerializeToString,
+            penstock_dot_v1_dot_thread__service__pb2.GetStorageResponse.FromString,
             options,
             channel_credentials,
             insecure,

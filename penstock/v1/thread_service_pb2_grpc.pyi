@@ -43,6 +43,26 @@ class ThreadServiceStub:
     """Returns threads, newest first."""
     ListMessages: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.ListMessagesRequest, _thread_service_pb2.ListMessagesResponse]
     """Returns the messages of a thread, oldest first. NOT_FOUND / THREAD_NOT_FOUND."""
+    SetState: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.SetStateRequest, _thread_service_pb2.SetStateResponse]
+    """Replaces the shared state. FAILED_PRECONDITION / THREAD_BUSY while a run is active: it owns the state until its end.
+    FAILED_PRECONDITION / STATE_CHANGED (with the version) when expected_version is set and another one is stored.
+    """
+    PatchState: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.PatchStateRequest, _thread_service_pb2.PatchStateResponse]
+    """Changes the shared state by an RFC 6902 patch. Errors as SetState; INVALID_ARGUMENT when the patch does not fit."""
+    ForkThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.ForkThreadRequest, _thread_service_pb2.ForkThreadResponse]
+    """Makes a new thread with the messages and the state of another one up to some point.
+    NOT_FOUND / THREAD_NOT_FOUND, MESSAGE_NOT_FOUND, RUN_NOT_FOUND. ALREADY_EXISTS / THREAD_EXISTS.
+    """
+    DeleteThread: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.DeleteThreadRequest, _thread_service_pb2.DeleteThreadResponse]
+    """Deletes a thread with its runs, messages and state. FAILED_PRECONDITION / THREAD_BUSY unless its runs may be cancelled
+    first.
+    """
+    WatchThread: _grpc.UnaryStreamMultiCallable[_thread_service_pb2.WatchThreadRequest, _thread_service_pb2.WatchThreadResponse]
+    """Streams the events of a thread's runs, one run after the other in the order of the thread, history first, then live.
+    It never completes by itself. OUT_OF_RANGE / EVENTS_EXPIRED, CURSOR_AHEAD.
+    """
+    GetStorage: _grpc.UnaryUnaryMultiCallable[_thread_service_pb2.GetStorageRequest, _thread_service_pb2.GetStorageResponse]
+    """Tells what a thread occupies in the store."""
 
 @_typing.type_check_only
 class ThreadServiceAsyncStub(ThreadServiceStub):
@@ -59,6 +79,26 @@ class ThreadServiceAsyncStub(ThreadServiceStub):
     """Returns threads, newest first."""
     ListMessages: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.ListMessagesRequest, _thread_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """Returns the messages of a thread, oldest first. NOT_FOUND / THREAD_NOT_FOUND."""
+    SetState: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.SetStateRequest, _thread_service_pb2.SetStateResponse]  # type: ignore[assignment]
+    """Replaces the shared state. FAILED_PRECONDITION / THREAD_BUSY while a run is active: it owns the state until its end.
+    FAILED_PRECONDITION / STATE_CHANGED (with the version) when expected_version is set and another one is stored.
+    """
+    PatchState: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.PatchStateRequest, _thread_service_pb2.PatchStateResponse]  # type: ignore[assignment]
+    """Changes the shared state by an RFC 6902 patch. Errors as SetState; INVALID_ARGUMENT when the patch does not fit."""
+    ForkThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.ForkThreadRequest, _thread_service_pb2.ForkThreadResponse]  # type: ignore[assignment]
+    """Makes a new thread with the messages and the state of another one up to some point.
+    NOT_FOUND / THREAD_NOT_FOUND, MESSAGE_NOT_FOUND, RUN_NOT_FOUND. ALREADY_EXISTS / THREAD_EXISTS.
+    """
+    DeleteThread: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.DeleteThreadRequest, _thread_service_pb2.DeleteThreadResponse]  # type: ignore[assignment]
+    """Deletes a thread with its runs, messages and state. FAILED_PRECONDITION / THREAD_BUSY unless its runs may be cancelled
+    first.
+    """
+    WatchThread: _aio.UnaryStreamMultiCallable[_thread_service_pb2.WatchThreadRequest, _thread_service_pb2.WatchThreadResponse]  # type: ignore[assignment]
+    """Streams the events of a thread's runs, one run after the other in the order of the thread, history first, then live.
+    It never completes by itself. OUT_OF_RANGE / EVENTS_EXPIRED, CURSOR_AHEAD.
+    """
+    GetStorage: _aio.UnaryUnaryMultiCallable[_thread_service_pb2.GetStorageRequest, _thread_service_pb2.GetStorageResponse]  # type: ignore[assignment]
+    """Tells what a thread occupies in the store."""
 
 class ThreadServiceServicer:
     """Creates and reads threads. A run that names no thread gets a new one by itself."""
@@ -92,5 +132,55 @@ class ThreadServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_thread_service_pb2.ListMessagesResponse, _abc.Awaitable[_thread_service_pb2.ListMessagesResponse]]:
         """Returns the messages of a thread, oldest first. NOT_FOUND / THREAD_NOT_FOUND."""
+
+    def SetState(
+        self,
+        request: _thread_service_pb2.SetStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_thread_service_pb2.SetStateResponse, _abc.Awaitable[_thread_service_pb2.SetStateResponse]]:
+        """Replaces the shared state. FAILED_PRECONDITION / THREAD_BUSY while a run is active: it owns the state until its end.
+        FAILED_PRECONDITION / STATE_CHANGED (with the version) when expected_version is set and another one is stored.
+        """
+
+    def PatchState(
+        self,
+        request: _thread_service_pb2.PatchStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_thread_service_pb2.PatchStateResponse, _abc.Awaitable[_thread_service_pb2.PatchStateResponse]]:
+        """Changes the shared state by an RFC 6902 patch. Errors as SetState; INVALID_ARGUMENT when the patch does not fit."""
+
+    def ForkThread(
+        self,
+        request: _thread_service_pb2.ForkThreadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_thread_service_pb2.ForkThreadResponse, _abc.Awaitable[_thread_service_pb2.ForkThreadResponse]]:
+        """Makes a new thread with the messages and the state of another one up to some point.
+        NOT_FOUND / THREAD_NOT_FOUND, MESSAGE_NOT_FOUND, RUN_NOT_FOUND. ALREADY_EXISTS / THREAD_EXISTS.
+        """
+
+    def DeleteThread(
+        self,
+        request: _thread_service_pb2.DeleteThreadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_thread_service_pb2.DeleteThreadResponse, _abc.Awaitable[_thread_service_pb2.DeleteThreadResponse]]:
+        """Deletes a thread with its runs, messages and state. FAILED_PRECONDITION / THREAD_BUSY unless its runs may be cancelled
+        first.
+        """
+
+    def WatchThread(
+        self,
+        request: _thread_service_pb2.WatchThreadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_thread_service_pb2.WatchThreadResponse], _abc.AsyncIterator[_thread_service_pb2.WatchThreadResponse]]:
+        """Streams the events of a thread's runs, one run after the other in the order of the thread, history first, then live.
+        It never completes by itself. OUT_OF_RANGE / EVENTS_EXPIRED, CURSOR_AHEAD.
+        """
+
+    def GetStorage(
+        self,
+        request: _thread_service_pb2.GetStorageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_thread_service_pb2.GetStorageResponse, _abc.Awaitable[_thread_service_pb2.GetStorageResponse]]:
+        """Tells what a thread occupies in the store."""
 
 def add_ThreadServiceServicer_to_server(servicer: ThreadServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -367,6 +367,7 @@ class Output(_message.Message):
     ASK_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    INBOX_READ_FIELD_NUMBER: _builtins.int
     lane: _builtins.str
     """The stream of output it belongs to: empty for the handler."""
     text: _builtins.str
@@ -429,6 +430,10 @@ class Output(_message.Message):
     def end(self) -> Global___EndOutput:
         """The handler is over."""
 
+    @_builtins.property
+    def inbox_read(self) -> Global___InboxReadOutput:
+        """The handler read its inbox."""
+
     def __init__(
         self,
         *,
@@ -449,12 +454,13 @@ class Output(_message.Message):
         ask: Global___AskOutput | None = ...,
         wait: Global___WaitOutput | None = ...,
         end: Global___EndOutput | None = ...,
+        inbox_read: Global___InboxReadOutput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "child_ended", b"child_ended", "child_started", b"child_started", "custom", b"custom", "end", b"end", "message", b"message", "output", b"output", "part", b"part", "reasoning", b"reasoning", "state", b"state", "step_ended", b"step_ended", "step_started", b"step_started", "text", b"text", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "wait", b"wait"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "child_ended", b"child_ended", "child_started", b"child_started", "custom", b"custom", "end", b"end", "inbox_read", b"inbox_read", "message", b"message", "output", b"output", "part", b"part", "reasoning", b"reasoning", "state", b"state", "step_ended", b"step_ended", "step_started", b"step_started", "text", b"text", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "wait", b"wait"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "child_ended", b"child_ended", "child_started", b"child_started", "custom", b"custom", "end", b"end", "lane", b"lane", "message", b"message", "output", b"output", "part", b"part", "reasoning", b"reasoning", "state", b"state", "step_ended", b"step_ended", "step_started", b"step_started", "text", b"text", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "wait", b"wait"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ask", b"ask", "child_ended", b"child_ended", "child_started", b"child_started", "custom", b"custom", "end", b"end", "inbox_read", b"inbox_read", "lane", b"lane", "message", b"message", "output", b"output", "part", b"part", "reasoning", b"reasoning", "state", b"state", "step_ended", b"step_ended", "step_started", b"step_started", "text", b"text", "tool_call", b"tool_call", "tool_result", b"tool_result", "usage", b"usage", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["text", "reasoning", "tool_call", "tool_result", "part", "message", "step_started", "step_ended", "state", "usage", "custom", "child_started", "child_ended", "ask", "wait", "end"]  # noqa: Y015
+    _WhichOneofReturnType_output: _TypeAlias = _typing.Literal["text", "reasoning", "tool_call", "tool_result", "part", "message", "step_started", "step_ended", "state", "usage", "custom", "child_started", "child_ended", "ask", "wait", "end", "inbox_read"]  # noqa: Y015
     _WhichOneofArgType_output: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_output) -> _WhichOneofReturnType_output | None: ...
 
@@ -795,6 +801,7 @@ class AskOutput(_message.Message):
     EXPIRE_IN_FIELD_NUMBER: _builtins.int
     CALL_ID_FIELD_NUMBER: _builtins.int
     METADATA_JSON_FIELD_NUMBER: _builtins.int
+    ON_EXPIRY_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Stable over attempts, unique in the run."""
     kind: _run_pb2.InputKind.ValueType
@@ -807,6 +814,8 @@ class AskOutput(_message.Message):
     """The tool call in question. Optional."""
     metadata_json: _builtins.str
     """Free metadata, compact JSON."""
+    on_expiry: _run_pb2.ExpiryAction.ValueType
+    """What happens when nobody answers in time."""
     @_builtins.property
     def expire_in(self) -> _duration_pb2.Duration:
         """How long it may be answered. Not set: 24 hours."""
@@ -821,14 +830,45 @@ class AskOutput(_message.Message):
         expire_in: _duration_pb2.Duration | None = ...,
         call_id: _builtins.str = ...,
         metadata_json: _builtins.str = ...,
+        on_expiry: _run_pb2.ExpiryAction.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_in", b"expire_in"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "expire_in", b"expire_in", "key", b"key", "kind", b"kind", "message", b"message", "metadata_json", b"metadata_json", "schema_json", b"schema_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "expire_in", b"expire_in", "key", b"key", "kind", b"kind", "message", b"message", "metadata_json", b"metadata_json", "on_expiry", b"on_expiry", "schema_json", b"schema_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AskOutput: _TypeAlias = AskOutput  # noqa: Y015
+
+@_typing.final
+class InboxReadOutput(_message.Message):
+    """The handler took steering messages out of its inbox. No event by itself: it is recorded, so that the same read of a
+    later attempt returns the same. Reads that found nothing are counted, and not sent.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READ_FIELD_NUMBER: _builtins.int
+    MESSAGE_IDS_FIELD_NUMBER: _builtins.int
+    read: _builtins.int
+    """Number of the read in this attempt, from 1; reads that found nothing count."""
+    @_builtins.property
+    def message_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The messages that it took, in order."""
+
+    def __init__(
+        self,
+        *,
+        read: _builtins.int = ...,
+        message_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_ids", b"message_ids", "read", b"read"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InboxReadOutput: _TypeAlias = InboxReadOutput  # noqa: Y015
 
 @_typing.final
 class WaitOutput(_message.Message):
@@ -1089,6 +1129,7 @@ class Assignment(_message.Message):
     RECORDS_FIELD_NUMBER: _builtins.int
     NEW_MESSAGES_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    INBOX_FIELD_NUMBER: _builtins.int
     state_json: _builtins.str
     """The thread's state, compact JSON. Empty: never set."""
     new_messages: _builtins.int
@@ -1107,6 +1148,10 @@ class Assignment(_message.Message):
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___Record]:
         """Finished steps and answers of earlier attempts, in order."""
 
+    @_builtins.property
+    def inbox(self) -> _containers.RepeatedCompositeFieldContainer[_message_pb2.Message]:
+        """Steering messages that no attempt has read yet, in order. More may come as Steered."""
+
     def __init__(
         self,
         *,
@@ -1116,10 +1161,11 @@ class Assignment(_message.Message):
         records: _abc.Iterable[Global___Record] | None = ...,
         new_messages: _builtins.int = ...,
         more: _builtins.bool = ...,
+        inbox: _abc.Iterable[_message_pb2.Message] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "more", b"more", "new_messages", b"new_messages", "records", b"records", "run", b"run", "state_json", b"state_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inbox", b"inbox", "messages", b"messages", "more", b"more", "new_messages", b"new_messages", "records", b"records", "run", b"run", "state_json", b"state_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
