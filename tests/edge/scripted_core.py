@@ -48,8 +48,8 @@ from penstock.v1.run_service_pb2 import (
 from penstock.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceServicer_to_server
 from penstock.v1.system_service_pb2_grpc import add_SystemServiceServicer_to_server
 from penstock.v1.thread_service_pb2_grpc import add_ThreadServiceServicer_to_server
-from tests.edge.scripted_calls import Context, Refuse, ScriptedCalls, refuse
-from tests.edge.scripted_services import SAID, Agents, System, Threads
+from tests.edge.scripted_calls import SAID, Context, Refuse, ScriptedCalls, refuse
+from tests.edge.scripted_services import Agents, System, Threads
 
 __all__ = ["Context", "Log", "Refuse", "ScriptedCore"]
 
@@ -106,8 +106,6 @@ class ScriptedCore(ScriptedCalls):
         super().__init__()
         self.logs: dict[str, Log] = {}
         self.created: dict[str, tuple[bytes, str]] = {}
-        self.messages = [SAID]
-        """Those of the one thread."""
         self.starts: list[WatchStart] = []
         """Watches that were asked for, in order."""
         self.stops: list[int] = []
@@ -130,7 +128,7 @@ class ScriptedCore(ScriptedCalls):
         add_HealthServicer_to_server(self.health, self._server)
         add_RunServiceServicer_to_server(Runs(self), self._server)
         add_AgentServiceServicer_to_server(Agents(self), self._server)
-        add_ThreadServiceServicer_to_server(Threads(self, self.messages), self._server)
+        add_ThreadServiceServicer_to_server(Threads(self), self._server)
         add_SystemServiceServicer_to_server(System(), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
@@ -200,8 +198,11 @@ class Runs(RunServiceServicer):
 
     async def ListRuns(self, request: ListRunsRequest, context: Context) -> ListRunsResponse:
         await self._core.note("ListRuns", request, context)
-        runs = [log.run for log in reversed(self._core.logs.values())]
-        runs = [run for run in runs if request.thread_id in ("", run.thread_id)]
+        runs = [
+            log.run
+            for log in reversed(self._core.logs.values())
+            if request.thread_id in ("", log.run.thread_id) and (not request.states or log.run.state in request.states)
+        ]
         return ListRunsResponse(runs=runs[: request.page_size or None], next_page_token="more")
 
     async def WaitRun(self, request: WaitRunRequest, context: Context) -> WaitRunResponse:
@@ -228,7 +229,8 @@ class Runs(RunServiceServicer):
 
     async def SubmitInput(self, request: SubmitInputRequest, context: Context) -> SubmitInputResponse:
         await self._core.note("SubmitInput", request, context)
-        return SubmitInputResponse(run=(await self._find(request.run_id, context)).run)
+        log = await self._find(request.run_id, context)
+        return SubmitInputResponse(run=log.run)
 
     async def DeleteRun(self, request: DeleteRunRequest, context: Context) -> DeleteRunResponse:
         await self._core.note("DeleteRun", request, context)

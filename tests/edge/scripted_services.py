@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import grpc
 
 from penstock.v1.agent_pb2 import Agent
@@ -14,13 +12,16 @@ from penstock.v1.agent_service_pb2 import (
     ListAgentsResponse,
 )
 from penstock.v1.agent_service_pb2_grpc import AgentServiceServicer
-from penstock.v1.message_pb2 import Message, Part, Role, TextPart
 from penstock.v1.system_service_pb2 import GetStatusRequest, GetStatusResponse
 from penstock.v1.system_service_pb2_grpc import SystemServiceServicer
 from penstock.v1.thread_pb2 import Thread
 from penstock.v1.thread_service_pb2 import (
     CreateThreadRequest,
     CreateThreadResponse,
+    DeleteThreadRequest,
+    DeleteThreadResponse,
+    ForkThreadRequest,
+    ForkThreadResponse,
     GetThreadRequest,
     GetThreadResponse,
     ListMessagesRequest,
@@ -31,7 +32,6 @@ from penstock.v1.thread_service_pb2 import (
 from penstock.v1.thread_service_pb2_grpc import ThreadServiceServicer
 from tests.edge.scripted_calls import Context, Refuse, ScriptedCalls, refuse
 
-SAID = Message(id="msg_9", role=Role.ROLE_ASSISTANT, parts=[Part(ordinal=1, text=TextPart(text="Said."))])
 AGENT = Agent(id="echo", name="Echo", description="Repeats.", online=True, metadata={"team": "a"})
 THREAD = Thread(id="thr_1", state_json='{"n":1.0}', message_count=2)
 
@@ -56,9 +56,8 @@ class Agents(AgentServiceServicer):
 class Threads(ThreadServiceServicer):
     """One thread."""
 
-    def __init__(self, calls: ScriptedCalls, messages: Sequence[Message]) -> None:
+    def __init__(self, calls: ScriptedCalls) -> None:
         self._calls = calls
-        self._messages = messages
 
     async def CreateThread(self, request: CreateThreadRequest, context: Context) -> CreateThreadResponse:
         await self._calls.note("CreateThread", request, context)
@@ -70,13 +69,23 @@ class Threads(ThreadServiceServicer):
             await refuse(context, Refuse(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND"))
         return GetThreadResponse(thread=THREAD)
 
+    async def ForkThread(self, request: ForkThreadRequest, context: Context) -> ForkThreadResponse:
+        await self._calls.note("ForkThread", request, context)
+        return ForkThreadResponse(thread=Thread(id="thr_fork", forked_from_thread_id=request.thread_id))
+
+    async def DeleteThread(self, request: DeleteThreadRequest, context: Context) -> DeleteThreadResponse:
+        await self._calls.note("DeleteThread", request, context)
+        return DeleteThreadResponse()
+
     async def ListThreads(self, request: ListThreadsRequest, context: Context) -> ListThreadsResponse:
         await self._calls.note("ListThreads", request, context)
         return ListThreadsResponse(threads=[THREAD])
 
     async def ListMessages(self, request: ListMessagesRequest, context: Context) -> ListMessagesResponse:
         await self._calls.note("ListMessages", request, context)
-        return ListMessagesResponse(messages=self._messages)
+        if request.thread_id not in self._calls.said:
+            await refuse(context, Refuse(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND"))
+        return ListMessagesResponse(messages=self._calls.said[request.thread_id])
 
 
 class System(SystemServiceServicer):

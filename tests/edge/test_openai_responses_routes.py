@@ -21,6 +21,7 @@ from penstock.v1.run_service_pb2 import (
     DeleteRunRequest,
     SubmitInputRequest,
 )
+from penstock.v1.thread_service_pb2 import DeleteThreadRequest, EventRef, ForkThreadRequest
 from tests.edge.conftest import StartEdge
 from tests.edge.handmade_log import RUN, HandmadeLog
 from tests.edge.scripted_calls import Context, Refuse
@@ -445,26 +446,26 @@ async def test_the_newest_response_of_a_thread_is_gone_on_with_on_that_thread(se
     assert create.origin_json == Origin(previous_response_id="resp_1").to_json()
 
 
-async def test_an_older_response_is_branched_off_with_a_copy_of_what_had_been_said(setup: Setup) -> None:
+async def test_an_older_response_is_branched_off_on_a_fork_of_its_thread(setup: Setup) -> None:
     for run_id in ("run_1", "run_2"):
         setup.core.append(*finished().events, run_id=run_id)
-    setup.core.messages[:] = [
-        Message(id="msg_0", run_id="run_1", role=Role.ROLE_SYSTEM, parts=instructions_message("x").parts),
-        Message(id="msg_1", run_id="run_1", role=Role.ROLE_USER, parts=[Part(text=TextPart(text="one"))]),
-        Message(id="msg_2", run_id="run_1", role=Role.ROLE_ASSISTANT, parts=[Part(text=TextPart(text="1"))]),
-        Message(id="msg_3", run_id="run_2", role=Role.ROLE_USER, parts=[Part(text=TextPart(text="two"))]),
-    ]
-    setup.core.messages[0].metadata_json = instructions_message("x").metadata_json
 
-    await setup.post(previous_response_id="resp_1", input="three")
+    status, _ = await setup.post(previous_response_id="resp_1", input="three")
 
+    [fork] = setup.asked(ForkThreadRequest)
     [create] = setup.asked(CreateRunRequest)
-    assert create.thread_id == ""
-    assert [(message.id, message.parts[0].text.text) for message in create.input] == [
-        ("", "one"),
-        ("", "1"),
-        ("", "three"),
-    ]
+    assert (fork.thread_id, fork.event) == ("thr_1", EventRef(run_id="run_1", seq=9))
+    assert (status, create.thread_id, len(create.input)) == (200, "thr_fork", 1)
+
+
+async def test_nothing_is_forked_for_an_agent_that_is_not_there(setup: Setup) -> None:
+    for run_id in ("run_1", "run_2"):
+        setup.core.append(*finished().events, run_id=run_id)
+
+    status, answer = await setup.post(previous_response_id="resp_1", model="nobody")
+
+    assert (status, answer["error"]["code"]) == (404, "model_not_found")
+    assert not setup.asked(ForkThreadRequest)
 
 
 async def test_a_conversation_is_gone_on_with_on_its_thread(setup: Setup) -> None:
@@ -626,7 +627,7 @@ async def test_the_items_of_a_conversation_are_what_was_said_in_it(setup: Setup)
     result.tool_result.call_id = "call_a"
     result.tool_result.outcome = ToolOutcome.TOOL_OUTCOME_SUCCEEDED
     result.tool_result.output_json = '"seen"'
-    setup.core.messages[:] = [
+    setup.core.said["thr_1"] = [
         user(1),
         Message(
             id="msg_2",
@@ -657,7 +658,6 @@ async def test_the_items_of_a_conversation_are_what_was_said_in_it(setup: Setup)
         ("POST", "/v1/responses/compact"),
         ("POST", "/v1/responses/input_tokens"),
         ("POST", "/v1/conversations/conv_1"),
-        ("DELETE", "/v1/conversations/conv_1"),
         ("POST", "/v1/conversations/conv_1/items"),
         ("DELETE", "/v1/conversations/conv_1/items/msg_1"),
     ],
@@ -666,6 +666,16 @@ async def test_what_no_core_can_do_is_refused_in_openais_words(setup: Setup, met
     status, answer = await setup.get(path, method)
 
     assert (status, answer["error"]["code"]) == (501, "NOT_SERVED")
+
+
+async def test_a_deleted_conversation_takes_its_thread_along(setup: Setup) -> None:
+    status, answer = await setup.get("/v1/conversations/conv_1", "DELETE")
+    missing, _ = await setup.get("/v1/conversations/conv_9", "DELETE")
+
+    [delete] = setup.asked(DeleteThreadRequest)
+    assert (status, answer) == (200, {"id": "conv_1", "object": "conversation.deleted", "deleted": True})
+    assert (delete.thread_id, delete.cancel) == ("thr_1", True)
+    assert missing == 404
 
 
 async def test_a_conversation_cannot_begin_with_items(setup: Setup) -> None:

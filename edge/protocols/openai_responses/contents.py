@@ -5,12 +5,12 @@ Owns the shapes below `content` and `output`. Unknown ones are refused: without 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from typing import assert_never
 
 from msgspec import Struct
 
+from edge.data_urls import data_url
 from edge.json_body import refused
 from edge.openai import files
 from edge.protocols.openai_responses.items import Item
@@ -117,12 +117,8 @@ def _file(file: InputFile, where: str) -> FilePart:
 
 
 def _file_content(file: FilePart) -> Item:
-    url = file.url or (_data_url(file) if file.data else None)
+    url = file.url or (data_url(file) if file.data else None)
     if file.media_type.startswith("image/"):
         return {"type": "input_image", "image_url": url, "file_id": file.file_id or None, "detail": "auto"}
     where = {"file_url": url} if file.url else {"file_data": url} if file.data else {"file_id": file.file_id}
     return {"type": "input_file", "filename": file.name or None, **where}
-
-
-def _data_url(file: FilePart) -> str:
-    return f"data:{file.media_type};base64,{base64.b64encode(file.data).decode()}"

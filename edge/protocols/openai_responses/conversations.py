@@ -1,6 +1,6 @@
 """The routes of conversations: a conversation is a thread, and its items are what the runs of the thread said.
 
-Owns their handlers. A thread is changed by its runs alone, so items can be read here and not be written.
+Owns their handlers. What is said in a thread is said by its runs, so items can be read here and not be written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edge.protocols.openai_responses.items import Item
 from edge.protocols.openai_responses.lists import page
 from edge.protocols.openai_responses.place import thread_messages
 from penstock.v1.thread_pb2 import Thread
-from penstock.v1.thread_service_pb2 import CreateThreadRequest, GetThreadRequest
+from penstock.v1.thread_service_pb2 import CreateThreadRequest, DeleteThreadRequest, GetThreadRequest
 
 
 class Body(Struct):
@@ -51,6 +51,12 @@ class Conversations:
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Show a conversation."""
         return _json(_conversation(await self._thread(request)))
+
+    async def delete(self, request: web.Request) -> web.StreamResponse:
+        """Delete a conversation with all that was said in it, and the responses too; what goes on is stopped."""
+        thread = await self._thread(request)
+        await self._core.call(self._core.threads.DeleteThread, DeleteThreadRequest(thread_id=thread.id, cancel=True))
+        return _json({"id": ids.conversation_id(thread.id), "object": "conversation.deleted", "deleted": True})
 
     async def items(self, request: web.Request) -> web.StreamResponse:
         """List what was said."""

@@ -1,12 +1,11 @@
 """Where a request goes on: in a conversation, behind a response, in a run that waits, or on a thread of its own.
 
-Owns the calls of the core that find it out. A response that others went on from already is branched off: the new run
-gets a thread of its own with a copy of what had been said, as OpenAI's responses form a tree and threads do not.
+Owns the calls of the core that find it out. A response that others went on from already is branched off, on a fork of
+its thread: OpenAI's responses form a tree, and the runs of a thread do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -14,12 +13,13 @@ import grpc
 from edge.core import CoreClient
 from edge.protocols.openai_responses import ids
 from edge.protocols.openai_responses.input import Approved, behind_last_answer
-from edge.protocols.openai_responses.origin import is_instructions, read_origin
+from edge.protocols.openai_responses.origin import read_origin
 from edge.protocols.openai_responses.request import ResponseRequest, unknown_previous
+from penstock.v1.agent_service_pb2 import GetAgentRequest
 from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import GetRunRequest, ListRunsRequest
-from penstock.v1.thread_service_pb2 import GetThreadRequest, ListMessagesRequest
+from penstock.v1.thread_service_pb2 import EventRef, ForkThreadRequest, GetThreadRequest, ListMessagesRequest
 
 PAGE_SIZE = 1000
 
@@ -30,8 +30,8 @@ class Place:
 
     thread_id: str = ""
     """Empty: a new thread."""
-    history: Sequence[Message] = ()
-    """What a new thread is to begin with."""
+    fork: EventRef | None = None
+    """Where the thread is to be forked first, when it has gone on since."""
     waiting: Run | None = None
     """The run that asked a question, when this is the place to answer it."""
     last_run_id: str = ""
@@ -62,6 +62,15 @@ async def thread_messages(core: CoreClient, thread_id: str) -> list[Message]:
         page = ListMessagesRequest(thread_id=thread_id, page_size=PAGE_SIZE, page_token=answer.next_page_token)
 
 
+async def fork_thread(core: CoreClient, place: Place, asked: ResponseRequest) -> str:
+    """Return the thread of a place, a new one where it has to be forked. Raises Refusal before anything is made."""
+    if place.fork is None:
+        return place.thread_id
+    await core.call(core.agents.GetAgent, GetAgentRequest(agent_id=asked.agent_id))  # else the fork is for nothing
+    fork = ForkThreadRequest(request_id=asked.request_id, thread_id=place.thread_id, event=place.fork)
+    return (await core.call(core.threads.ForkThread, fork)).thread.id
+
+
 def _run_of_approvals(asked: ResponseRequest) -> str | None:
     """Return the run that the request's approvals answer: their ids tell it, so nothing else must be sent along."""
     for entry in behind_last_answer(asked.entries):
@@ -77,7 +86,7 @@ async def _behind(core: CoreClient, previous: ids.ResponseRef) -> Place:
     newest = await _newest_run(core, run.thread_id)
     if newest is None or newest.id == run.id:
         return Place(run.thread_id, last_run_id=run.id)
-    return Place(history=await _said_until(core, run), last_run_id=run.id)
+    return Place(run.thread_id, fork=EventRef(run_id=run.id, seq=run.last_seq), last_run_id=run.id)
 
 
 async def _in_conversation(core: CoreClient, thread_id: str) -> Place:
@@ -103,11 +112,3 @@ async def _previous_run(core: CoreClient, previous: ids.ResponseRef) -> Run:
 async def _newest_run(core: CoreClient, thread_id: str) -> Run | None:
     runs = (await core.call(core.runs.ListRuns, ListRunsRequest(thread_id=thread_id, page_size=1))).runs
     return runs[0] if runs else None
-
-
-async def _said_until(core: CoreClient, run: Run) -> list[Message]:
-    """Return what a thread holds up to the end of a run, as input for a thread of its own."""
-    said = await thread_messages(core, run.thread_id)
-    last = max((place for place, message in enumerate(said) if message.run_id == run.id), default=-1)
-    kept = [message for message in said[: last + 1] if not is_instructions(message)]  # they are not carried over
-    return [Message(role=said.role, parts=said.parts, metadata_json=said.metadata_json) for said in kept]

@@ -32,7 +32,7 @@ from edge.protocols.openai_responses.input_items import input_items
 from edge.protocols.openai_responses.leg import Leg
 from edge.protocols.openai_responses.lists import page
 from edge.protocols.openai_responses.origin import instructions_message, read_origin
-from edge.protocols.openai_responses.place import Place, find_place
+from edge.protocols.openai_responses.place import Place, find_place, fork_thread
 from edge.protocols.openai_responses.request import ResponseRequest, parse
 from edge.protocols.openai_responses.response import deleted, response
 from edge.sse import stream_run
@@ -68,7 +68,7 @@ def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
         ("POST", "/conversations", conversations.create),
         ("GET", "/conversations/{conversation_id}", conversations.get),
         ("POST", "/conversations/{conversation_id}", not_served),
-        ("DELETE", "/conversations/{conversation_id}", not_served),
+        ("DELETE", "/conversations/{conversation_id}", conversations.delete),
         ("GET", "/conversations/{conversation_id}/items", conversations.items),
         ("POST", "/conversations/{conversation_id}/items", not_served),
         ("GET", "/conversations/{conversation_id}/items/{item_id}", conversations.item),
@@ -77,7 +77,7 @@ def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
 
 
 async def not_served(request: web.Request) -> web.StreamResponse:
-    """Refuse what no core can do: a thread is changed by its runs alone, and the edge counts no tokens."""
+    """Refuse what no core does: what is said in a thread is said by its runs, and nobody counts tokens beforehand."""
     raise Refusal(501, "NOT_SERVED", f"{request.method} {request.path} is not served here.")
 
 
@@ -143,8 +143,8 @@ class Responses:
         return CreateRunRequest(
             request_id=asked.request_id,
             agent_id=asked.agent_id,
-            thread_id=place.thread_id,
-            input=[*place.history, *instructions, *new],
+            thread_id=await fork_thread(self._core, place, asked),
+            input=[*instructions, *new],
             options=asked.options,
             metadata=asked.metadata,
             origin_json=asked.origin.to_json(),
