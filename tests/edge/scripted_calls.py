@@ -38,6 +38,8 @@ class ScriptedCalls:
         """Refusals still to be given, by RPC; `WatchMany` means a watch."""
         self.said: dict[str, list[Message]] = {"thr_1": [SAID]}
         """The messages of each thread."""
+        self.active_run_id = ""
+        """The active run of the one thread."""
 
     async def note(self, rpc: str, request: object, context: Context) -> None:
         """Remember a call, and refuse it when the script says so."""

@@ -67,7 +67,9 @@ class Threads(ThreadServiceServicer):
         await self._calls.note("GetThread", request, context)
         if request.thread_id != THREAD.id:
             await refuse(context, Refuse(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND"))
-        return GetThreadResponse(thread=THREAD)
+        thread = Thread(active_run_id=self._calls.active_run_id)
+        thread.MergeFrom(THREAD)
+        return GetThreadResponse(thread=thread)
 
     async def ForkThread(self, request: ForkThreadRequest, context: Context) -> ForkThreadResponse:
         await self._calls.note("ForkThread", request, context)

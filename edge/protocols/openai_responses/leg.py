@@ -11,9 +11,7 @@ from edge.protocols.openai_responses import ids
 from edge.protocols.openai_responses.origin import Origin, is_instructions, read_origin
 from penstock.v1.event_pb2 import Event, InputRequested, RunQueued
 from penstock.v1.message_pb2 import Completion, Part, ToolCallPart, ToolRunner
-from penstock.v1.run_pb2 import EndReason, InputKind, InputRequest, RunState, Usage
-
-_USAGE_FIELDS = ("input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens")
+from penstock.v1.run_pb2 import EndReason, InputKind, InputRequest, RunState
 
 INCOMPLETE_REASONS: dict[int, str] = {
     EndReason.END_REASON_LENGTH: "max_output_tokens",
@@ -43,7 +41,6 @@ class Leg:
         """Call id → id of the request to approve it."""
         self._calls: dict[str, int] = {}  # call id → ordinal
         self._results: dict[str, list[int]] = {}  # call id → ordinals of its whole results, retracted ones included
-        self._usage_before = Usage()
 
     @property
     def id(self) -> str:
@@ -72,14 +69,6 @@ class Leg:
         if end.reason in INCOMPLETE_REASONS:
             return "incomplete"
         return _STATUS_BY_STATE.get(end.state, "failed")
-
-    @property
-    def usage(self) -> Usage:
-        """The tokens of this leg alone, so that clients may add up responses."""
-        total = self.fold.usage
-        for field in _USAGE_FIELDS:
-            setattr(total, field, getattr(total, field) - getattr(self._usage_before, field))
-        return total
 
     def call(self, call_id: str) -> Part | None:
         """Return a call of the main lane that has ended and counts."""
@@ -132,7 +121,6 @@ class Leg:
     def _resume(self, event: Event) -> None:
         self.create_time = event.create_time.seconds
         self.origin = read_origin(event.run_resumed.origin_json)
-        self._usage_before = self.fold.usage
 
     def _note(self, part: Part) -> None:
         if self.fold.parts[part.ordinal].message.lane:

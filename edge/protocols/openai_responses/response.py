@@ -86,7 +86,7 @@ def _incomplete(end: RunEnded | None) -> Item | None:
 
 
 def _usage(leg: Leg) -> Item:
-    used = leg.usage
+    used = leg.fold.leg_usage
     cached = {"cached_tokens": used.cached_input_tokens, "cache_write_tokens": used.cache_write_tokens}
     return {
         "input_tokens": used.input_tokens,

@@ -92,16 +92,16 @@ class Responses:
         """Run an agent, or go on with a run that waits, and answer with what it says."""
         asked = parse(await read_json(request, max_depth=self._settings.max_json_depth), request.headers)
         place = await find_place(self._core, asked)
-        if place.waiting is not None:
-            ref = await self._answer(asked, place.waiting)
-            return await self._deliver(request, asked, ref, place.thread_id)
-        create = await self._create_request(asked, place)
+        if place.waiting is None:
+            begin: CreateRunRequest | SubmitInputRequest = await self._create_request(asked, place)
+        else:
+            begin = _submit_request(asked, place.waiting)
         # Who waits for the whole answer, or does not want it stored, can never come back to it.
         ends_with_client = self._settings.openai_cancels_on_disconnect and not (
             asked.origin.store and (asked.is_stream or asked.origin.background)
         )
-        async with run_of_client(self._core, create, ends_with_client=ends_with_client) as run:
-            return await self._deliver(request, asked, ids.ResponseRef(run.id, 0), run.thread_id)
+        async with run_of_client(self._core, begin, ends_with_client=ends_with_client) as run:
+            return await self._deliver(request, asked, _begun(run, place.waiting), run.thread_id)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Show a response as it is now, or its events behind a cursor."""
@@ -150,19 +150,6 @@ class Responses:
             origin_json=asked.origin.to_json(),
         )
 
-    async def _answer(self, asked: ResponseRequest, waiting: Run) -> ids.ResponseRef:
-        """Hand the answers over and return the response that they begin."""
-        origin = msgspec.structs.replace(asked.origin, metadata=dict(asked.metadata) or None)
-        submit = SubmitInputRequest(
-            request_id=asked.request_id,
-            run_id=waiting.id,
-            answers=answers(waiting, behind_last_answer(asked.entries)),
-            origin_json=origin.to_json(),
-        )
-        run = (await self._core.call(self._core.runs.SubmitInput, submit)).run
-        following = waiting.leg + 1 if waiting.state == RunState.RUN_STATE_WAITING else 0
-        return ids.ResponseRef(run.id, max(run.leg, following))  # the run itself may resume a moment later
-
     async def _find(self, request: web.Request) -> tuple[ids.ResponseRef, Run]:
         """Return the response of a path, and its run. Raises Refusal when there is none, or none that was stored."""
         response_id = request.match_info["response_id"]
@@ -201,6 +188,23 @@ class Responses:
                     leg.feed(event)
                 if leg.has_ended or (batch.caught_up and not until_end):
                     return
+
+
+def _submit_request(asked: ResponseRequest, waiting: Run) -> SubmitInputRequest:
+    return SubmitInputRequest(
+        request_id=asked.request_id,
+        run_id=waiting.id,
+        answers=answers(waiting, behind_last_answer(asked.entries)),
+        origin_json=msgspec.structs.replace(asked.origin, metadata=dict(asked.metadata) or None).to_json(),
+    )
+
+
+def _begun(run: Run, waiting: Run | None) -> ids.ResponseRef:
+    """Return the response that a request began. A run that was answered may resume a moment later."""
+    if waiting is None:
+        return ids.ResponseRef(run.id, 0)
+    following = waiting.leg + 1 if waiting.state == RunState.RUN_STATE_WAITING else 0
+    return ids.ResponseRef(run.id, max(run.leg, following))
 
 
 def _has_leg(run: Run, leg: int) -> bool:
