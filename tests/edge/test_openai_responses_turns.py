@@ -115,7 +115,7 @@ async def test_references_are_what_the_agent_said_and_nothing_is_said_twice(setu
         Message(role=Role.ROLE_ASSISTANT, parts=[Part(ordinal=1, text=TextPart(text="Hm. ")), call]),
         Message(role=Role.ROLE_TOOL, parts=[result]),
     ]
-    ids = ["msg_5_1", "mcp_5_2", "mcp_5_2", "mcp_5_3", "mcpr_5_7", "msg_5_0"]
+    ids = ["msg_5_1", "mcp_5_2", "mcp_5_2", "mcp_5_3", "mcpr_5_7", "msg_5_q7", "msg_5_0"]
 
     await setup.post(input=[{"type": "item_reference", "id": item} for item in ids])
 
@@ -141,6 +141,7 @@ YES = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1_7", "appr
 async def test_an_answer_begins_the_next_response(setup: Setup, fields: dict[str, Any]) -> None:
     log = waiting(APPROVAL)
     setup.core.append(*log.events)
+    setup.core.active_run_id = "run_1"
     seen = len(log.events)
     answering = asyncio.create_task(setup.post(**fields))
     async with asyncio.timeout(LIMIT):
@@ -191,6 +192,7 @@ async def test_an_answer_can_be_streamed(setup: Setup) -> None:
 
 async def test_a_request_that_leaves_a_question_open_is_refused(setup: Setup) -> None:
     setup.core.append(*waiting(APPROVAL).events)
+    setup.core.active_run_id = "run_1"
 
     status, answer = await setup.post(previous_response_id="resp_1", input="Hello?")
     missing, named = await setup.post(conversation="thr_1", input=[{"id": "msg_1_1"}])
@@ -199,6 +201,14 @@ async def test_a_request_that_leaves_a_question_open_is_refused(setup: Setup) ->
     assert (missing, "mcpr_1_7" in named["error"]["message"]) == (400, True)
     assert not setup.asked(SubmitInputRequest)
     assert not setup.asked(CreateRunRequest)
+
+
+async def test_an_approval_of_nothing_is_refused(setup: Setup) -> None:
+    verdict = {**YES, "approval_request_id": "what"}
+
+    status, answer = await setup.post(input=[verdict, {"role": "user", "content": "Go on."}])
+
+    assert (status, answer["error"]["param"]) == (400, "input[0].approval_request_id")
 
 
 async def test_an_approval_that_was_given_before_is_refused_by_the_core(setup: Setup) -> None:

@@ -1,9 +1,10 @@
 """The ids of this protocol. Each is made of ids of the core and can be taken apart again, so that the edge keeps none.
 
-    resp_<run>          the first leg of a run           msg_<run>_<ordinal>    text           mcpr_<run>_<input>
-    resp_<run>-<leg>    a later one                      rs_<run>_<ordinal>     reasoning          a question of the run
-    conv_<thread>       a thread that the core named     fc_<run>_<ordinal>     a call of a client's tool
-                                                         mcp_<run>_<ordinal>    a call of the agent's own
+    resp_<run>          the first leg of a run          msg_<run>_<ordinal>    text
+    resp_<run>-<leg>    a later one                     rs_<run>_<ordinal>     reasoning
+    conv_<thread>       a thread that the core named    fc_<run>_<ordinal>     a call of a client's tool
+    mcpr_<run>_<input>  may this call go ahead?         mcp_<run>_<ordinal>    a call of the agent's own
+    msg_<run>_q<input>  any other question
 
 `<run>`, `<input>` and `<thread>` are ids of the core without their prefix.
 """
@@ -18,6 +19,7 @@ Prefix = Literal["msg", "rs", "fc", "fco", "mcp"]
 
 _RESPONSE = re.compile(r"resp_(?P<run>[A-Za-z0-9_]{1,64}?)(-(?P<leg>[1-9][0-9]{0,8}))?")
 _ITEM = re.compile(r"(msg|rs|fc|mcp)_(?P<run>[A-Za-z0-9]{1,64})_(?P<ordinal>[0-9]{1,9})")
+_SENTENCE = re.compile(r"msg_[A-Za-z0-9]{1,64}_q[A-Za-z0-9]{1,64}")
 _APPROVAL = re.compile(r"mcpr_(?P<run>[A-Za-z0-9]{1,64})_(?P<input>[A-Za-z0-9]{1,64})")
 
 RESULT_ORDINAL = 0
@@ -89,6 +91,11 @@ def conversation_id(thread_id: str) -> str:
 def question_id(run_id: str, input_id: str) -> str:
     """Return the id of the text item that a question becomes. No part has it."""
     return f"msg_{run_id.removeprefix('run_')}_q{input_id.removeprefix('inp_')}"
+
+
+def is_question(item: str) -> bool:
+    """Tell whether an item is a question of a run, in words or not."""
+    return _APPROVAL.fullmatch(item) is not None or _SENTENCE.fullmatch(item) is not None
 
 
 def thread_id(conversation: str) -> str:

@@ -69,7 +69,7 @@ async def to_messages(core: CoreClient, entries: Sequence[Entry], *, last_run_id
 async def _said(runs: EarlierRuns, entry: Entry) -> Iterable[Message]:
     if isinstance(entry, Said):
         return entry.messages
-    if isinstance(entry, Approved) or ids.question_ref(entry.item_id) is not None:
+    if isinstance(entry, Approved) or ids.is_question(entry.item_id):
         return ()  # a question and an answer of an earlier turn: the agent has acted on them since
     return await runs.said(entry)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import grpc
 
 from edge.core import CoreClient
+from edge.openai.answers import no_answer
 from edge.protocols.openai_responses import ids
 from edge.protocols.openai_responses.input import Approved, behind_last_answer
 from edge.protocols.openai_responses.origin import read_origin
@@ -74,7 +75,10 @@ async def fork_thread(core: CoreClient, place: Place, asked: ResponseRequest) ->
 def _run_of_approvals(asked: ResponseRequest) -> str | None:
     """Return the run that the request's approvals answer: their ids tell it, so nothing else must be sent along."""
     for entry in behind_last_answer(asked.entries):
-        if isinstance(entry, Approved) and (ref := ids.question_ref(entry.approval_id)) is not None:
+        if isinstance(entry, Approved):
+            ref = ids.question_ref(entry.approval_id)
+            if ref is None:
+                raise no_answer(f"{entry.where}.approval_request_id")
             return ref.run_id
     return None
 
@@ -91,10 +95,12 @@ async def _behind(core: CoreClient, previous: ids.ResponseRef) -> Place:
 
 async def _in_conversation(core: CoreClient, thread_id: str) -> Place:
     thread = (await core.call(core.threads.GetThread, GetThreadRequest(thread_id=thread_id))).thread
-    run = await _newest_run(core, thread_id)
-    if run is not None and run.state == RunState.RUN_STATE_WAITING:
-        return Place(thread.id, waiting=run)
-    return Place(thread.id, last_run_id=run.id if run is not None else "")
+    if thread.active_run_id:
+        active = (await core.call(core.runs.GetRun, GetRunRequest(run_id=thread.active_run_id))).run
+        if active.state == RunState.RUN_STATE_WAITING:
+            return Place(thread.id, waiting=active)
+    newest = await _newest_run(core, thread_id)
+    return Place(thread.id, last_run_id=newest.id if newest is not None else "")
 
 
 async def _previous_run(core: CoreClient, previous: ids.ResponseRef) -> Run:

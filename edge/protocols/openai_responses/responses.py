@@ -89,7 +89,7 @@ class Responses:
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """Stop a response and show how it ended; one that has ended is shown as it is."""
         ref, run = await self._find(request)
-        if run.state not in ENDED and run.leg == ref.leg:
+        if run.state not in ENDED and run.leg <= ref.leg:  # else it goes on as another response
             await self._core.call(self._core.runs.CancelRun, CancelRunRequest(run_id=run.id))
         leg = Leg(ref.leg)
         with suppress(TimeoutError):
