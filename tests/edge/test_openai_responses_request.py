@@ -292,6 +292,7 @@ TOOL = InputRequest(id="inp_3", kind=InputKind.INPUT_KIND_CLIENT_TOOL, call_id="
 ONE_TEXT = '{"type":"object","properties":{"answer":{"type":"string"}},"required":["answer"]}'
 QUESTION = InputRequest(id="inp_4", kind=InputKind.INPUT_KIND_QUESTION, message="Which?", schema_json=ONE_TEXT)
 FORM = InputRequest(id="inp_5", schema_json='{"type":"object","properties":{"n":{"type":"integer"}}}')
+TWO_TEXTS = InputRequest(id="inp_6", schema_json='{"properties":{"a":{"type":"string"},"b":{"type":"string"}}}')
 
 YES = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1_2", "approve": True}
 OUTPUT = {"type": "function_call_output", "call_id": "call_a", "output": '{"seen":1.0}'}
@@ -336,6 +337,7 @@ def test_an_approval_that_is_not_open_any_more_is_for_the_core_to_judge() -> Non
         ([APPROVAL, QUESTION], [WORDS], "input", "waits for an mcp_approval_response to mcpr_1_2"),
         ([QUESTION, APPROVAL], [YES], "input", "waits for a message that answers 'Which?'"),
         ([FORM], [WORDS], "input[0]", "must be a JSON object that fits"),
+        ([TWO_TEXTS], [WORDS], "input[0]", "must be a JSON object that fits"),
     ],
 )
 def test_what_answers_nothing_and_what_is_missing_is_refused(

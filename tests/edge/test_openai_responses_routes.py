@@ -152,6 +152,8 @@ async def test_a_client_that_goes_away_cancels_what_it_can_never_see_again(
         if ends_with_client:
             cancel = await setup.core.cancelled
             assert (cancel.run_id, cancel.reason) == ("run_1", EndReason.END_REASON_DISCONNECTED)
+        else:
+            await setup.get(f"{URL}/resp_1")  # goes to the core behind a cancel, if there were one
     assert setup.core.cancelled.done() == ends_with_client
 
 
@@ -356,4 +358,9 @@ async def test_the_input_items_of_a_later_leg_are_the_answers_that_began_it(setu
         ("message", "msg_8"),
     ]
     verdict = listed["data"][0]
+    log.waiting(InputRequest(id="inp_9", message="Really?"))
+    log.resumed(2, answer_json='{"answer":"yes"}')
+    setup.core.append(*log.events[setup.core.log().run.last_seq :])
+    _, second = await setup.get(f"{URL}/resp_1-2/input_items")
+    assert [item["id"] for item in second["data"]] == ["msg_9"]
     assert (verdict["approval_request_id"], verdict["approve"], verdict["reason"]) == ("mcpr_1_7", True, "fine")

@@ -57,6 +57,14 @@ async def test_the_newest_response_of_a_thread_is_gone_on_with_on_that_thread(se
     assert create.origin_json == Origin(previous_response_id="resp_1").to_json()
 
 
+async def test_a_leg_that_is_not_there_cannot_be_gone_on_with(setup: Setup) -> None:
+    setup.core.append(*finished().events)
+
+    status, answer = await setup.post(previous_response_id="resp_1-1")
+
+    assert (status, answer["error"]["code"]) == (400, "previous_response_not_found")
+
+
 async def test_an_older_response_is_branched_off_on_a_fork_of_its_thread(setup: Setup) -> None:
     for run_id in ("run_1", "run_2"):
         setup.core.append(*finished().events, run_id=run_id)
