@@ -99,6 +99,15 @@ def test_tools_of_the_client_are_offered_unless_it_wants_none_called() -> None:
     assert list(request(tools=[look], tool_choice="none").options.tools) == []
 
 
+def test_the_agents_own_tools_may_be_declared_and_no_others() -> None:
+    own = {"type": "mcp", "server_label": "echo", "server_url": "https://a.example/", "require_approval": "always"}
+
+    assert list(request(tools=[own]).options.tools) == []
+    with pytest.raises(Refusal) as refused:
+        request(tools=[own, {**own, "server_label": "elsewhere"}])
+    assert refused.value.metadata["field"] == "tools[1].server_label"
+
+
 def test_where_it_goes_on_and_how_it_is_kept() -> None:
     chained = request(previous_response_id="resp_abc-2", background=True, metadata={"a": "b"})
     talking = request(conversation={"id": "conv_abc"}, store=False, stream=True, instructions="Be brief.")

@@ -30,6 +30,12 @@ class Tool(Struct, tag_field="type", tag="function"):
     parameters: dict[str, Raw] | None = None
 
 
+class Server(Struct, tag_field="type", tag="mcp"):
+    """The agent's own tools, as some clients must declare them before they may approve a call."""
+
+    server_label: str
+
+
 class Conversation(Struct):
     id: Name
 
@@ -43,7 +49,7 @@ class Body(Struct):
     store: bool | None = None
     previous_response_id: str | None = None
     conversation: Name | Conversation | None = None
-    tools: list[Tool] | None = None
+    tools: list[Tool | Server] | None = None
     tool_choice: Raw = Raw(b"null")
     metadata: dict[str, str] | None = None
     include: list[str] | None = None
@@ -126,4 +132,13 @@ def unknown_previous(response_id: str) -> Refusal:
 def _offers(body: Body) -> list[ClientTool]:
     if bytes(body.tool_choice) == b'"none"':  # what is not offered is surely not called
         return []
-    return [tools.offer(tool.name, tool.description, tool.parameters) for tool in body.tools or ()]
+    offers = [_offer(tool, body.model, f"tools[{number}]") for number, tool in enumerate(body.tools or ())]
+    return [offer for offer in offers if offer is not None]
+
+
+def _offer(tool: Tool | Server, agent_id: str, where: str) -> ClientTool | None:
+    if isinstance(tool, Tool):
+        return tools.offer(tool.name, tool.description, tool.parameters)
+    if tool.server_label != agent_id:
+        raise refused(f"{where}.server_label", f"An agent has the tools it has; those of this one are {agent_id!r}.")
+    return None
