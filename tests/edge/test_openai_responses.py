@@ -118,6 +118,17 @@ def test_a_text_that_is_open_gets_its_citations_at_once() -> None:
     assert shown(events)["output"][0]["content"][0]["annotations"] == [citation]
 
 
+def test_a_source_cannot_be_cited_by_a_call() -> None:
+    log = HandmadeLog()
+    [call] = log.calls({"call_a": ("look", "{}")})
+    cites(log, call)
+    source = [log.events.pop(-4) for _ in range(4)]
+    log.events[4:4] = source  # while the call is open
+    log.ended(EndReason.END_REASON_CLIENT_TOOLS)
+
+    assert "output_text.annotation.added" not in kinds(log.events)
+
+
 def test_a_citation_that_comes_late_is_in_the_final_output_only() -> None:
     log = HandmadeLog()
     cites(log, log.text("abc"), url="")

@@ -120,7 +120,7 @@ class ItemFrames:
     def _cite(self, part: Part) -> bytes:
         """Add a citation to a text that is open. One that comes later is in the final output only."""
         cited = part.source.cited_ordinal
-        if cited not in self.pieces:
+        if cited not in self.pieces or not self._leg.fold.parts[cited].part.HasField("text"):
             return b""
         known = citations(self._leg, cited)
         place = {**self._open[cited], "content_index": 0}

@@ -1,7 +1,8 @@
 """One response: the leg of a run that it stands for, folded from the run's first event to the end of that leg.
 
 Owns what this protocol remembers beside the shared fold: when the leg began and ended, what its request said, which
-result belongs to which call. It refuses to know frames; `encoder.py` streams what is summed up here.
+result belongs to which call, which source to which text. It refuses to know frames; `encoder.py` streams what is summed
+up here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from edge.fold import Fold
 from edge.protocols.openai_responses import ids
 from edge.protocols.openai_responses.origin import Origin, is_instructions, read_origin
 from penstock.v1.event_pb2 import Event, InputRequested, RunQueued
-from penstock.v1.message_pb2 import Completion, Part, ToolCallPart, ToolRunner
+from penstock.v1.message_pb2 import Completion, Part, SourcePart, ToolCallPart, ToolRunner
 from penstock.v1.run_pb2 import EndReason, InputKind, InputRequest, RunState
 
 INCOMPLETE_REASONS: dict[int, str] = {
@@ -40,6 +41,7 @@ class Leg:
         self.approvals: dict[str, str] = {}
         """Call id → id of the request to approve it."""
         self._calls: dict[str, int] = {}  # call id → ordinal
+        self._citations: dict[int, list[int]] = {}  # ordinal of a text → ordinals of the sources that it cites
         self._results: dict[str, list[int]] = {}  # call id → ordinals of its whole results, retracted ones included
 
     @property
@@ -88,6 +90,11 @@ class Leg:
         is_open = self.fold.parts[call].leg == self.number and in_leg[0] == result.ordinal
         return call if is_open else result.ordinal
 
+    def cited(self, text: int) -> list[SourcePart]:
+        """Return the sources that a text of the main lane cites and that count."""
+        counted = [ordinal for ordinal in self._citations.get(text, ()) if ordinal not in self.fold.retracted]
+        return [self.fold.parts[ordinal].part.source for ordinal in counted]
+
     def questions(self) -> list[InputRequest]:
         """Return what this leg ends with: the open questions, but for calls that the client was handed already."""
         return [question for question in self.fold.open_inputs.values() if not self._is_handed_over(question)]
@@ -125,11 +132,15 @@ class Leg:
     def _note(self, part: Part) -> None:
         if self.fold.parts[part.ordinal].message.lane:
             return
-        kind = part.WhichOneof("content")
-        if kind == "tool_call":
-            self._calls[part.tool_call.call_id] = part.ordinal
-        elif kind == "tool_result" and part.completion == Completion.COMPLETION_COMPLETE:
-            self._results.setdefault(part.tool_result.call_id, []).append(part.ordinal)
+        match part.WhichOneof("content"):
+            case "tool_call":
+                self._calls[part.tool_call.call_id] = part.ordinal
+            case "tool_result" if part.completion == Completion.COMPLETION_COMPLETE:
+                self._results.setdefault(part.tool_result.call_id, []).append(part.ordinal)
+            case "source":
+                self._citations.setdefault(part.source.cited_ordinal, []).append(part.ordinal)
+            case _:
+                pass
 
     def _ask(self, asked: InputRequested) -> None:
         question = asked.input

@@ -36,9 +36,7 @@ def spoken(leg: Leg, part: Part) -> Item:
 
 def citations(leg: Leg, ordinal: int) -> list[Item]:
     """Return the sources that a text cites."""
-    said = leg.fold.said(leg=leg.number)
-    sources = [part.source for part in said if part.HasField("source") and part.source.cited_ordinal == ordinal]
-    return [items.annotation(source) for source in sources]
+    return [items.annotation(source) for source in leg.cited(ordinal)]
 
 
 def used(leg: Leg, call: Part, result: Part) -> Item:
