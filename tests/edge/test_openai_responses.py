@@ -108,7 +108,7 @@ def test_a_text_that_is_open_gets_its_citations_at_once() -> None:
     text = log.text("abc")
     cites(log, text)
     events = log.events
-    source = [events.pop(-4), events.pop(-3), events.pop(-2), events.pop(-1)]  # message and part, start and end
+    source, events[-4:] = events[-4:], []  # message and part, start and end
     events[5:5] = source  # before the text ends
     log.ended()
 
@@ -122,7 +122,7 @@ def test_a_source_cannot_be_cited_by_a_call() -> None:
     log = HandmadeLog()
     [call] = log.calls({"call_a": ("look", "{}")})
     cites(log, call)
-    source = [log.events.pop(-4) for _ in range(4)]
+    source, log.events[-4:] = log.events[-4:], []
     log.events[4:4] = source  # while the call is open
     log.ended(EndReason.END_REASON_CLIENT_TOOLS)
 
