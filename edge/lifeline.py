@@ -17,7 +17,7 @@ import structlog
 from edge.core import CoreClient
 from edge.errors import refusal_of
 from penstock.v1.run_pb2 import EndReason, Run
-from penstock.v1.run_service_pb2 import CancelRunRequest, CreateRunRequest, CreateRunResponse
+from penstock.v1.run_service_pb2 import CancelRunRequest, CreateRunRequest, SubmitInputRequest
 
 log = structlog.get_logger(__name__)
 
@@ -26,23 +26,31 @@ CANCEL_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def run_of_client(core: CoreClient, create: CreateRunRequest, *, ends_with_client: bool) -> AsyncIterator[Run]:
-    """Create a run and, with `ends_with_client`, cancel it when the connection breaks inside of the `with`."""
+async def run_of_client(
+    core: CoreClient, asked: CreateRunRequest | SubmitInputRequest, *, ends_with_client: bool
+) -> AsyncIterator[Run]:
+    """Begin a run, or the next leg of one, and with `ends_with_client` cancel it when the connection breaks inside."""
     if not ends_with_client:
-        yield (await core.call(core.runs.CreateRun, create)).run
+        yield await _begin(core, asked)
         return
-    creating = asyncio.create_task(core.call(core.runs.CreateRun, create))
+    beginning = asyncio.create_task(_begin(core, asked))
     try:
         # Shielded: a call that is cut off may have made a run all the same, and nobody would know its id.
-        yield (await asyncio.shield(creating)).run
+        yield await asyncio.shield(beginning)
     except (asyncio.CancelledError, ConnectionError):
-        await _cancel(core, creating)
+        await _cancel(core, beginning)
         raise
 
 
-async def _cancel(core: CoreClient, creating: asyncio.Task[CreateRunResponse]) -> None:
+async def _begin(core: CoreClient, asked: CreateRunRequest | SubmitInputRequest) -> Run:
+    if isinstance(asked, SubmitInputRequest):
+        return (await core.call(core.runs.SubmitInput, asked)).run
+    return (await core.call(core.runs.CreateRun, asked)).run
+
+
+async def _cancel(core: CoreClient, beginning: asyncio.Task[Run]) -> None:
     try:
-        run_id = (await creating).run.id
+        run_id = (await beginning).id
         request = CancelRunRequest(run_id=run_id, reason=EndReason.END_REASON_DISCONNECTED)
         await core.call(core.runs.CancelRun, request, timeout=CANCEL_SECONDS)
         log.info("run cancelled, its client is gone", run_id=run_id)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 
-from penstock.v1.run_pb2 import InputRequest, Run, RunState
+from penstock.v1.run_pb2 import InputRequest, Run
 from penstock.v1.thread_pb2 import Thread
 from tests.edge.ag_ui_client import frames_of
 from tests.edge.handmade_log import HandmadeLog
@@ -50,8 +50,6 @@ class Stage:
         log.waiting(*questions)
         self.core.append(*log.events)
         self.core.log().run.thread_id = "t"
-        self.core.log().run.state = RunState.RUN_STATE_WAITING
-        self.core.log().run.inputs.extend(questions)
         self.thread(active_run_id="run_1")
         return log
 

@@ -10,7 +10,11 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
+from penstock.v1.message_pb2 import Message, Part, Role, TextPart
+
 Context = grpc.aio.ServicerContext[object, object]
+
+SAID = Message(id="msg_9", role=Role.ROLE_ASSISTANT, parts=[Part(ordinal=1, text=TextPart(text="Said."))])
 
 
 @dataclass(frozen=True, slots=True)

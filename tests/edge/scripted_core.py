@@ -19,6 +19,7 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from penstock.grpc_options import SERVER_OPTIONS
 from penstock.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
 from penstock.v1.event_pb2 import Event
+from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,
@@ -49,8 +50,8 @@ from penstock.v1.run_service_pb2 import (
 from penstock.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceServicer_to_server
 from penstock.v1.system_service_pb2_grpc import add_SystemServiceServicer_to_server
 from penstock.v1.thread_service_pb2_grpc import add_ThreadServiceServicer_to_server
-from tests.edge.scripted_calls import Context, Refuse, ScriptedCalls, refuse
-from tests.edge.scripted_services import SAID, Agents, System
+from tests.edge.scripted_calls import SAID, Context, Refuse, ScriptedCalls, refuse
+from tests.edge.scripted_services import Agents, System
 from tests.edge.scripted_threads import Threads, ThreadScript
 
 __all__ = ["Context", "Log", "Refuse", "ScriptedCore"]
@@ -66,14 +67,27 @@ class Log:
 
     run: Run
     records: list[bytes] = field(default_factory=list)
+    messages: list[Message] | None = None
+    """What `GetRun` with everything and `WaitRun` show."""
 
     def append(self, *events: Event) -> None:
         for event in events:
             self.records.append(WatchRunResponse(events=[event]).SerializeToString())
             self.run.last_seq = event.seq
-            if event.HasField("run_ended"):
-                self.run.state = event.run_ended.state
-                self.run.reason = event.run_ended.reason
+            match event.WhichOneof("payload"):
+                case "run_waiting":
+                    self.run.state = RunState.RUN_STATE_WAITING
+                    del self.run.inputs[:]
+                    self.run.inputs.extend(event.run_waiting.inputs)
+                case "run_resumed":
+                    self.run.state = RunState.RUN_STATE_RUNNING
+                    self.run.leg = event.run_resumed.leg
+                    del self.run.inputs[:]
+                case "run_ended":
+                    self.run.state = event.run_ended.state
+                    self.run.reason = event.run_ended.reason
+                case _:
+                    pass
 
     @property
     def has_ended(self) -> bool:
@@ -112,13 +126,17 @@ class ScriptedCore(ScriptedCalls):
         self.threads = Threads(self, self.thread)
         """What it knows of threads."""
         self.said = [SAID]
-        """The messages of every run."""
+        """The messages of runs that have no others."""
         self.is_mute = False
         """Watch streams say nothing at all."""
         self.port = 0
         self._server: grpc.aio.Server | None = None
         self.bells: set[asyncio.Event] = set()
         self.changed = asyncio.Event()
+
+    def messages_of(self, log: Log) -> list[Message]:
+        """What was said in a run."""
+        return self.said if log.messages is None else log.messages
 
     async def start(self) -> None:
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
@@ -192,7 +210,7 @@ class Runs(RunServiceServicer):
     async def GetRun(self, request: GetRunRequest, context: Context) -> GetRunResponse:
         await self._core.note("GetRun", request, context)
         log = await self._find(request.run_id, context)
-        said = self._core.said if request.view == RunView.RUN_VIEW_FULL else []
+        said = self._core.messages_of(log) if request.view == RunView.RUN_VIEW_FULL else []
         return GetRunResponse(run=log.run, messages=said)
 
     async def ListRuns(self, request: ListRunsRequest, context: Context) -> ListRunsResponse:
@@ -200,7 +218,8 @@ class Runs(RunServiceServicer):
         runs = [
             log.run
             for log in reversed(self._core.logs.values())
-            if request.thread_id in ("", log.run.thread_id) and (not request.states or log.run.state in request.states)
+            if (not log.run.thread_id or request.thread_id in ("", log.run.thread_id))
+            and (not request.states or log.run.state in request.states)
         ]
         return ListRunsResponse(runs=runs[: request.page_size or None], next_page_token="more")
 
@@ -218,7 +237,7 @@ class Runs(RunServiceServicer):
             pass
         finally:
             self._core.bells.discard(bell)
-        return WaitRunResponse(run=log.run, messages=[SAID])
+        return WaitRunResponse(run=log.run, messages=self._core.messages_of(log))
 
     async def CancelRun(self, request: CancelRunRequest, context: Context) -> CancelRunResponse:
         await self._core.note("CancelRun", request, context)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from penstock.v1.event_pb2 import Event
+from penstock.v1.message_pb2 import Message
 from penstock.v1.thread_pb2 import Thread, ThreadStorage
 from penstock.v1.thread_service_pb2 import (
     CreateThreadRequest,
@@ -33,8 +34,7 @@ from penstock.v1.thread_service_pb2 import (
     WatchThreadResponse,
 )
 from penstock.v1.thread_service_pb2_grpc import ThreadServiceServicer
-from tests.edge.scripted_calls import Context, Refuse, ScriptedCalls, refuse
-from tests.edge.scripted_services import SAID
+from tests.edge.scripted_calls import SAID, Context, Refuse, ScriptedCalls, refuse
 
 THREAD_ID = "thr_1"
 NO_THREAD = Refuse(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND")
@@ -79,8 +79,10 @@ class Threads(ThreadServiceServicer):
         self._script = script
         self.known: dict[str, Thread] = {}
         """Threads that a test wants besides."""
-        self.messages = [SAID]
-        """What any of them holds."""
+        self.said = {THREAD_ID: [SAID]}
+        """The messages of each thread."""
+        self.messages: list[Message] | None = None
+        """Those of any thread instead."""
 
     async def CreateThread(self, request: CreateThreadRequest, context: Context) -> CreateThreadResponse:
         await self._calls.note("CreateThread", request, context)
@@ -96,7 +98,10 @@ class Threads(ThreadServiceServicer):
 
     async def ListMessages(self, request: ListMessagesRequest, context: Context) -> ListMessagesResponse:
         await self._calls.note("ListMessages", request, context)
-        return ListMessagesResponse(messages=self.messages)
+        messages = self.said.get(request.thread_id) if self.messages is None else self.messages
+        if messages is None:
+            await refuse(context, NO_THREAD)
+        return ListMessagesResponse(messages=messages)
 
     async def SetState(self, request: SetStateRequest, context: Context) -> SetStateResponse:
         await self._calls.note("SetState", request, context)

@@ -13,8 +13,8 @@ from penstock.v1.run_pb2 import InputAnswer, InputKind, InputOutcome, InputReque
 from penstock.v1.run_service_pb2 import CreateRunRequest, SubmitInputRequest
 from tests.edge.ag_ui_stage import HI, URL, Stage, body, finished, put_run
 from tests.edge.handmade_log import HandmadeLog
+from tests.edge.scripted_calls import SAID
 from tests.edge.scripted_core import Refuse
-from tests.edge.scripted_services import SAID
 
 APPROVAL = InputRequest(id="inp_1", kind=InputKind.INPUT_KIND_APPROVAL, call_id="call_a")
 ANSWERED, DECLINED = InputOutcome.INPUT_OUTCOME_ANSWERED, InputOutcome.INPUT_OUTCOME_DECLINED

@@ -15,8 +15,8 @@ from tests.edge.ag_ui_client import AgUiClient, frames_of
 from tests.edge.ag_ui_stage import HI, LIMIT, URL, Stage, body, finished
 from tests.edge.conftest import StartEdge
 from tests.edge.handmade_log import HandmadeLog
+from tests.edge.scripted_calls import SAID
 from tests.edge.scripted_core import Refuse
-from tests.edge.scripted_services import SAID
 
 
 async def test_a_run_is_streamed_and_can_be_told_again_by_any_edge(stage: Stage) -> None:

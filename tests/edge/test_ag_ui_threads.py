@@ -13,7 +13,7 @@ from penstock.v1.run_service_pb2 import CancelRunRequest
 from penstock.v1.thread_service_pb2 import ListMessagesRequest
 from tests.edge.ag_ui_client import AgUiClient, frames_of
 from tests.edge.ag_ui_stage import HI, LIMIT, URL, Stage, body, finished, put_run
-from tests.edge.scripted_services import SAID
+from tests.edge.scripted_calls import SAID
 
 USER = Message(id="msg_0", client_id="u1", role=Role.ROLE_USER, parts=[Part(text=TextPart(text="Hi"))])
 
@@ -79,7 +79,7 @@ async def test_a_run_that_ends_while_its_thread_is_read_is_not_told_twice(stage:
 
 @pytest.mark.parametrize(
     ("stop", "stopped"),
-    [(None, ["run_1", "run_2"]), ({}, ["run_1", "run_2"]), ({"runId": "r2"}, ["run_2"]), ({"runId": "r9"}, [])],
+    [(None, ["run_2", "run_1"]), ({}, ["run_2", "run_1"]), ({"runId": "r2"}, ["run_2"]), ({"runId": "r9"}, [])],
 )
 @pytest.mark.parametrize("prefix", ["/v1/ag-ui/echo", "/v1/ag-ui/agent/echo"])
 async def test_a_stop_cancels_what_runs_and_waits_or_the_one_that_it_names(

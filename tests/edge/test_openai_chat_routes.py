@@ -13,8 +13,8 @@ import pytest
 
 from edge.core import CoreClient
 from edge.lifeline import run_of_client
-from penstock.v1.run_pb2 import EndReason, InputRequest
-from penstock.v1.run_service_pb2 import CancelRunRequest, CreateRunRequest
+from penstock.v1.run_pb2 import EndReason, InputKind, InputRequest
+from penstock.v1.run_service_pb2 import CancelRunRequest, CreateRunRequest, SubmitInputRequest
 from tests.edge.conftest import StartEdge
 from tests.edge.handmade_log import HandmadeLog
 from tests.edge.scripted_calls import Context, Refuse
@@ -53,8 +53,8 @@ class Setup:
     def creates(self) -> list[CreateRunRequest]:
         return [request for request in self.core.requests if isinstance(request, CreateRunRequest)]
 
-    async def ask(self, asked: dict[str, Any]) -> str:
-        async with self.http.post(URL, json=asked) as response:
+    async def ask(self, asked: dict[str, Any], headers: dict[str, str] | None = None) -> str:
+        async with self.http.post(URL, json=asked, headers=headers) as response:
             return await response.text()
 
 
@@ -243,6 +243,61 @@ async def test_a_thread_that_holds_everything_has_nothing_to_answer(setup: Setup
 
     assert (response.status, error["param"]) == (400, "messages")
     assert not setup.creates
+
+
+RESULT = {"role": "tool", "tool_call_id": "call_a", "content": '{"seen": 1}'}
+CALLED = {"id": "call_a", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+ON_THREAD = {"X-Thread-Id": "thr_1"}
+TOOL = InputRequest(id="inp_1", kind=InputKind.INPUT_KIND_CLIENT_TOOL, call_id="call_a")
+QUESTION = InputRequest(id="inp_2", message="Which?", schema_json='{"properties":{"answer":{"type":"string"}}}')
+APPROVAL = InputRequest(id="inp_3", kind=InputKind.INPUT_KIND_APPROVAL)
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+@pytest.mark.parametrize(
+    ("question", "said", "answer"),
+    [
+        (TOOL, [HELLO, {"role": "assistant", "tool_calls": [CALLED]}, RESULT], '{"output":{"seen":1}}'),
+        (QUESTION, [{"role": "user", "content": "the red one"}], '{"answer":"the red one"}'),
+    ],
+    ids=["tool", "question"],
+)
+async def test_a_thread_that_waits_gets_its_answer_and_goes_on(
+    setup: Setup, question: InputRequest, said: list[Any], answer: str, *, is_stream: bool
+) -> None:
+    log = HandmadeLog()
+    log.waiting(question)
+    setup.core.append(*log.events)
+    setup.core.thread.thread.active_run_id = "run_1"
+    asking = asyncio.create_task(setup.ask(body(messages=said, stream=is_stream), ON_THREAD))
+    seen = len(log.events)
+    async with asyncio.timeout(LIMIT):
+        await setup.core.until_watched(starts=1)
+        log.resumed()
+        log.text("Thanks.")
+        log.ended()
+        setup.core.append(*log.events[seen:])
+        completion = await asking
+
+    [submit] = [asked for asked in setup.core.requests if isinstance(asked, SubmitInputRequest)]
+    assert [(given.input_id, given.answer_json) for given in submit.answers] == [(question.id, answer)]
+    assert not setup.creates
+    assert '"content":"Thanks."' in completion
+    assert "chatcmpl-run_1-1" in completion
+
+
+@pytest.mark.parametrize("question", [TOOL, APPROVAL], ids=["tool", "approval"])
+async def test_what_answers_nothing_is_for_the_core_to_refuse(setup: Setup, question: InputRequest) -> None:
+    log = HandmadeLog()
+    log.waiting(question)
+    setup.core.append(*log.events)
+    setup.core.thread.thread.active_run_id = "run_1"
+    setup.core.script["CreateRun"] = [Refuse(grpc.StatusCode.FAILED_PRECONDITION, "THREAD_WAITING")]
+
+    async with setup.http.post(URL, json=body(), headers=ON_THREAD) as response:
+        error = (await response.json())["error"]
+
+    assert (response.status, error["code"]) == (409, "THREAD_WAITING")
 
 
 @pytest.mark.parametrize("asked", [body(stream=True), body()])
