@@ -16,11 +16,13 @@ from aiohttp import web
 from edge.core import CoreClient
 from edge.encoders import Encoder
 from edge.errors import Refusal
+from edge.lifeline import watch_of_client
 from edge.metrics import METRICS, STARTED
 from edge.streams import PING, STREAMS, OpenStream, StreamClosing, Streams
 from edge.watch import Watch
 from penstock.v1.event_pb2 import Event
-from penstock.v1.run_service_pb2 import WatchRunResponse
+from penstock.v1.run_pb2 import Run
+from penstock.v1.run_service_pb2 import CreateRunRequest, WatchRunResponse
 
 log = structlog.get_logger(__name__)
 
@@ -56,23 +58,66 @@ async def stream_run(
     `from_start`: the encoder must see all events; those up to `after` are folded and not sent. `is_resumable`: frames
     carry their seq as id, so a client may be sent elsewhere at any time. Raises Refusal as long as nothing was sent.
     """
-    response = EventStreamResponse(headers={**HEADERS, **(headers or {})})
     if request.method == "HEAD":
+        response = _response(headers)
         await response.prepare(request)
         return response
-    streams = request.app[STREAMS]
     with core.open_watch(run_id, after=0 if from_start else after) as watch:
-        has_news = await _first_answer(watch)
-        writer = await response.prepare(request)
-        assert writer is not None  # only a finished response has none
-        stream = OpenStream(request, writer, watch, is_resumable=is_resumable)
-        with streams.opened(stream):
-            relay = Relay(request, streams, stream, encoder, after)
-            await relay.run(has_news=has_news, catches_up=from_start and after > 0)
+        return await stream_watch(
+            request, watch, encoder, after=after, from_start=from_start, headers=headers, is_resumable=is_resumable
+        )
+
+
+async def stream_new_run(
+    request: web.Request,
+    core: CoreClient,
+    create: CreateRunRequest,
+    encoder: Encoder,
+    *,
+    headers: Callable[[Run], Mapping[str, str]],
+    is_resumable: bool = False,
+    ends_with_client: bool = False,
+) -> web.StreamResponse:
+    """Create a run and answer with its frames as `stream_run` does, without a call of the core before the watch.
+
+    `headers`: what the response says of the run. `ends_with_client`: see `edge/lifeline.py`.
+    """
+    async with watch_of_client(core, create, ends_with_client=ends_with_client) as (run, watch):
+        said = headers(run)
+        del create, run  # an idle stream holds nothing
+        return await stream_watch(request, watch, encoder, headers=said, is_resumable=is_resumable)
+
+
+async def stream_watch(
+    request: web.Request,
+    watch: Watch,
+    encoder: Encoder,
+    *,
+    after: int = 0,
+    from_start: bool = False,
+    headers: Mapping[str, str] | None = None,
+    is_resumable: bool = False,
+) -> web.StreamResponse:
+    """Answer as `stream_run` does, from a watch that is open: after `after`, or at the run's start."""
+    streams = request.app[STREAMS]
+    has_news = await _first_answer(watch)
+    response = _response(headers)
+    writer = await response.prepare(request)
+    assert writer is not None  # only a finished response has none
+    stream = OpenStream(request, writer, watch, is_resumable=is_resumable)
+    with streams.opened(stream):
+        relay = Relay(request, streams, stream, encoder, after)
+        await relay.run(has_news=has_news, catches_up=from_start and after > 0)
     return response
 
 
+def _response(headers: Mapping[str, str] | None) -> EventStreamResponse:
+    return EventStreamResponse(headers={**HEADERS, **(headers or {})})
+
+
 async def _first_answer(watch: Watch) -> bool:
+    if watch.is_ready:
+        return True
     with suppress(TimeoutError):
         async with asyncio.timeout(FIRST_ANSWER_SECONDS):
             await watch.ready()

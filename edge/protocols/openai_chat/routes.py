@@ -15,12 +15,13 @@ from edge.core import CoreClient
 from edge.errors import Refusal
 from edge.fold import Fold
 from edge.json_body import read_json
-from edge.lifeline import run_of_client
+from edge.lifeline import run_of_client, watch_of_client
 from edge.protocols.openai_chat import answer, errors
 from edge.protocols.openai_chat.encoder import DONE, ChatEncoder
 from edge.protocols.openai_chat.history import leave_out_known
 from edge.protocols.openai_chat.request import THREAD_HEADER, ChatRequest, parse
-from edge.sse import stream_run
+from edge.sse import stream_watch
+from edge.watch import Watch
 from penstock.v1.agent_pb2 import Agent
 from penstock.v1.agent_service_pb2 import GetAgentRequest, ListAgentsRequest
 from penstock.v1.run_pb2 import Run
@@ -64,9 +65,10 @@ class Chat:
         chat = parse(await read_json(request, max_depth=self._settings.max_json_depth), request.headers)
         await leave_out_known(self._core, chat.create)
         ends_with_client = self._settings.openai_cancels_on_disconnect
+        if chat.is_stream:
+            async with watch_of_client(self._core, chat.create, ends_with_client=ends_with_client) as (run, watch):
+                return await self._stream(request, chat, run, watch)
         async with run_of_client(self._core, chat.create, ends_with_client=ends_with_client) as run:
-            if chat.is_stream:
-                return await self._stream(request, chat, run)
             return await self._wait(run)
 
     async def list_models(self, _request: web.Request) -> web.StreamResponse:
@@ -79,9 +81,9 @@ class Chat:
         wanted = GetAgentRequest(agent_id=request.match_info["model"])
         return _json(_model((await self._core.call(self._core.agents.GetAgent, wanted)).agent))
 
-    async def _stream(self, request: web.Request, chat: ChatRequest, run: Run) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, chat: ChatRequest, run: Run, watch: Watch) -> web.StreamResponse:
         encoder = ChatEncoder(includes_usage=chat.includes_usage, shows_reasoning=self._settings.openai_shows_reasoning)
-        response = await stream_run(request, self._core, run.id, encoder, from_start=True, headers=_headers(run))
+        response = await stream_watch(request, watch, encoder, headers=_headers(run))
         if not encoder.ended:  # the core stayed away: a stream that just stops would look complete
             await response.write(errors.frame(BROKEN_OFF) + DONE)
         return response
