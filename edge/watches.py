@@ -177,7 +177,7 @@ class Watches:
         try:
             async with asyncio.timeout(self._limits.silence) as limit:
                 async for response in call:
-                    limit.reschedule(clock() + self._limits.silence)
+                    _postpone(limit, clock() + self._limits.silence, at_least=self._limits.silence * 0.1)
                     if not self.is_attached:
                         self._attached()
                     for part in response.parts:
@@ -259,6 +259,13 @@ def _start_of(watch: Watch) -> WatchAction:
     if (new := watch.new_run) is not None:
         return WatchAction(create=WatchCreate(watch_id=watch.watch_id, create=new.create, caller=new.caller))
     return WatchAction(start=WatchStart(watch_id=watch.watch_id, run_id=watch.run_id, after_seq=watch.tail))
+
+
+def _postpone(limit: asyncio.Timeout, when: float, *, at_least: float) -> None:
+    """Move a limit when that changes it by so much: a timer per message costs more than reading the message."""
+    before = limit.when()
+    if before is None or when - before >= at_least:
+        limit.reschedule(when)
 
 
 def _may_pass(error: WatchError) -> bool:

@@ -8,7 +8,6 @@ taken and nothing grows. How a run is created is not known here.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from types import TracebackType
@@ -22,7 +21,6 @@ from core_service.engine.watch import Watcher, WatchHub
 from core_service.rpc.errors import Note, bind_request_id, code_name, watch_error
 from penstock.v1.run_service_pb2 import (
     CreateRunResponse,
-    WatchAction,
     WatchCreate,
     WatchManyRequest,
     WatchManyResponse,
@@ -72,6 +70,8 @@ class WatchMany:
         self._wake = asyncio.Event()
         self._reads = asyncio.Semaphore(PARALLEL_READS)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_due = False
+        """A sign of life."""
         self._closed = False
         self._failure: BaseException | None = None
 
@@ -90,16 +90,14 @@ class WatchMany:
     async def serve(self, requests: AsyncIterator[WatchManyRequest]) -> AsyncIterator[WatchManyResponse]:
         """Follow the requests and yield news, until the edge closes its side or the core drains."""
         self._spawn(self._follow(requests))
+        self._spawn(self._keep_alive())
         while True:
-            if not self._wake.is_set():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PROGRESS_SECONDS):
-                        await self._wake.wait()
-            progress = not self._wake.is_set()
+            await self._wake.wait()
             self._wake.clear()
             while (message := self._collect()).parts:
                 yield message
-            if progress:
+            if self._is_due:
+                self._is_due = False
                 yield message
             if self._failure is not None:
                 raise self._failure
@@ -111,16 +109,17 @@ class WatchMany:
     # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _follow(self, requests: AsyncIterator[WatchManyRequest]) -> None:
-        async for action in _actions(requests):
-            match action.WhichOneof("action"):
-                case "start":
-                    await self._start(action.start)
-                case "create":
-                    self._create(action.create)
-                case "stop":
-                    self._stop(action.stop.watch_id)
-                case _:  # a newer edge's wish: it will see that nothing comes of it
-                    continue
+        async for request in requests:
+            for action in request.actions:
+                match action.WhichOneof("action"):
+                    case "start":
+                        await self._start(action.start)
+                    case "create":
+                        self._create(action.create)
+                    case "stop":
+                        self._stop(action.stop.watch_id)
+                    case _:  # a newer edge's wish: it will see that nothing comes of it
+                        continue
         self._closed = True
         self._wake.set()
 
@@ -243,6 +242,13 @@ class WatchMany:
         """Tell whether something committed, or about to be, has not been sent yet."""
         return any(watch.watcher is None or watch.watcher.behind for watch in self._watches.values())
 
+    async def _keep_alive(self) -> None:
+        """Say something now and then; a timer for each wait would cost more than what is waited for."""
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            self._is_due = True
+            self._wake.set()
+
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -253,9 +259,3 @@ class WatchMany:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = error
             self._wake.set()
-
-
-async def _actions(requests: AsyncIterator[WatchManyRequest]) -> AsyncIterator[WatchAction]:
-    async for request in requests:
-        for action in request.actions:
-            yield action
