@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from edge.flat_json import dumps, enum_names, flat
+from edge.flat_json import dumps, enum_names, flat, instant
 from penstock.v1.event_pb2 import Event
 from penstock.v1.message_pb2 import PartKind
 
@@ -60,5 +60,5 @@ def event_object(event: Event) -> bytes:
 def _object(event: Event, payload: str | None, name: str) -> bytes:
     fields: dict[str, object] = {"type": name, "seq": event.seq}
     if event.HasField("create_time"):
-        fields["time"] = event.create_time.ToJsonString()
+        fields["time"] = instant(event.create_time)
     return dumps(fields | flat(getattr(event, payload))) if payload else dumps(fields)
