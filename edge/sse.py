@@ -58,14 +58,10 @@ async def stream_run(
     `from_start`: the encoder must see all events; those up to `after` are folded and not sent. `is_resumable`: frames
     carry their seq as id, so a client may be sent elsewhere at any time. Raises Refusal as long as nothing was sent.
     """
-    if request.method == "HEAD":
-        response = _response(headers)
-        await response.prepare(request)
-        return response
-    with core.open_watch(run_id, after=0 if from_start else after) as watch:
-        return await stream_watch(
-            request, watch, encoder, after=after, from_start=from_start, headers=headers, is_resumable=is_resumable
-        )
+    watch = core.open_watch(run_id, after=0 if from_start else after)
+    return await stream(
+        request, watch, encoder, after=after, from_start=from_start, headers=headers, is_resumable=is_resumable
+    )
 
 
 async def stream_new_run(
@@ -85,10 +81,10 @@ async def stream_new_run(
     async with watch_of_client(core, create, ends_with_client=ends_with_client) as (run, watch):
         said = headers(run)
         del create, run  # an idle stream holds nothing
-        return await stream_watch(request, watch, encoder, headers=said, is_resumable=is_resumable)
+        return await stream(request, watch, encoder, headers=said, is_resumable=is_resumable)
 
 
-async def stream_watch(
+async def stream(
     request: web.Request,
     watch: Watch,
     encoder: Encoder,
@@ -98,26 +94,24 @@ async def stream_watch(
     headers: Mapping[str, str] | None = None,
     is_resumable: bool = False,
 ) -> web.StreamResponse:
-    """Answer as `stream_run` does, from a watch that is open: after `after`, or at the run's start."""
+    """Answer with the frames of a watch of which nothing was taken yet, as `stream_run` does. Closes the watch."""
+    response = EventStreamResponse(headers={**HEADERS, **(headers or {})})
+    if request.method == "HEAD":
+        await response.prepare(request)
+        return response
     streams = request.app[STREAMS]
-    has_news = await _first_answer(watch)
-    response = _response(headers)
-    writer = await response.prepare(request)
-    assert writer is not None  # only a finished response has none
-    stream = OpenStream(request, writer, watch, is_resumable=is_resumable)
-    with streams.opened(stream):
-        relay = Relay(request, streams, stream, encoder, after)
-        await relay.run(has_news=has_news, catches_up=from_start and after > 0)
+    with watch:
+        has_news = await _first_answer(watch)
+        writer = await response.prepare(request)
+        assert writer is not None  # only a finished response has none
+        opened = OpenStream(request, writer, watch, is_resumable=is_resumable)
+        with streams.opened(opened):
+            relay = Relay(request, streams, opened, encoder, after)
+            await relay.run(has_news=has_news, catches_up=from_start and after > 0)
     return response
 
 
-def _response(headers: Mapping[str, str] | None) -> EventStreamResponse:
-    return EventStreamResponse(headers={**HEADERS, **(headers or {})})
-
-
 async def _first_answer(watch: Watch) -> bool:
-    if watch.is_ready:
-        return True
     with suppress(TimeoutError):
         async with asyncio.timeout(FIRST_ANSWER_SECONDS):
             await watch.ready()

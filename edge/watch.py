@@ -126,13 +126,8 @@ class Watch(AsyncIterator[WatchBatch]):
 
     async def ready(self) -> None:
         """Return once the next batch can be had without waiting. Raises the refusal of this watch."""
-        while not self.is_ready:
+        while not self._parts and not self._has_news:
             await self._woken()
-
-    @property
-    def is_ready(self) -> bool:
-        """The next batch can be had without waiting."""
-        return bool(self._parts) or self._has_news
 
     async def created(self) -> Run:
         """Return the run that this watch creates, once it is stored; ask once. Raises the refusal of the create.

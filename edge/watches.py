@@ -18,7 +18,7 @@ from typing import Self
 import grpc
 import structlog
 
-from edge.errors import DECIDED, Refusal, refusal_of, refuse, transport_refusal
+from edge.errors import DECIDED, Refusal, refusal_of, refuse
 from edge.watch import NewRun, Watch
 from penstock.grpc_options import MAX_MESSAGE_BYTES
 from penstock.v1.run_service_pb2 import (
@@ -207,7 +207,7 @@ class Watches:
         for watch in list(self._served.values()):
             watch.patience_until = watch.patience_until or self._patience(watch)
             if watch.patience_until < now:
-                self._fail(watch, transport_refusal(grpc.StatusCode.UNAVAILABLE))
+                self._fail(watch, _core_away())
         if self._served:
             self._asked.set()
 
@@ -259,6 +259,10 @@ def _start_of(watch: Watch) -> WatchAction:
     if (new := watch.new_run) is not None:
         return WatchAction(create=WatchCreate(watch_id=watch.watch_id, create=new.create, caller=new.caller))
     return WatchAction(start=WatchStart(watch_id=watch.watch_id, run_id=watch.run_id, after_seq=watch.tail))
+
+
+def _core_away() -> Refusal:
+    return Refusal(503, "CORE_UNAVAILABLE", "The core cannot be reached now; try again.")
 
 
 def _postpone(limit: asyncio.Timeout, when: float, *, at_least: float) -> None:

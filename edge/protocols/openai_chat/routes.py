@@ -20,7 +20,7 @@ from edge.protocols.openai_chat import answer, errors
 from edge.protocols.openai_chat.encoder import DONE, ChatEncoder
 from edge.protocols.openai_chat.history import leave_out_known
 from edge.protocols.openai_chat.request import THREAD_HEADER, ChatRequest, parse
-from edge.sse import stream_watch
+from edge.sse import stream
 from edge.watch import Watch
 from penstock.v1.agent_pb2 import Agent
 from penstock.v1.agent_service_pb2 import GetAgentRequest, ListAgentsRequest
@@ -83,7 +83,7 @@ class Chat:
 
     async def _stream(self, request: web.Request, chat: ChatRequest, run: Run, watch: Watch) -> web.StreamResponse:
         encoder = ChatEncoder(includes_usage=chat.includes_usage, shows_reasoning=self._settings.openai_shows_reasoning)
-        response = await stream_watch(request, watch, encoder, headers=_headers(run))
+        response = await stream(request, watch, encoder, headers=_headers(run))
         if not encoder.ended:  # the core stayed away: a stream that just stops would look complete
             await response.write(errors.frame(BROKEN_OFF) + DONE)
         return response
