@@ -13,7 +13,7 @@ _COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000)
 
 
 class Labelled:
-    """A counter with labels that looks each child up once: the library's own way costs four times what counting does."""
+    """A counter with labels that looks each child up once: the library's way costs four times what counting does."""
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter

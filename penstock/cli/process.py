@@ -19,7 +19,6 @@ import click
 from penstock import logs
 from penstock.cli.listeners import listeners, require_free, warn_when_exposed
 from penstock.cli.variables import warn_of_unknown
-from penstock.grpc_options import EXPERIMENTS
 from penstock.settings import Settings
 
 SWITCH_SECONDS = 0.0005
@@ -38,7 +37,7 @@ def supervised_flag(command: Decorated) -> Decorated:
 
 
 def begin(process: str, settings: Settings, *, supervised: bool) -> None:
-    """Sets up the log, gRPC and the interpreter, and checks the environment and what the process will listen on."""
+    """Sets up the log, and checks the environment and what the process will listen on."""
     if supervised:
         die_with_parent()
     else:
@@ -46,7 +45,6 @@ def begin(process: str, settings: Settings, *, supervised: bool) -> None:
         warn_when_exposed(listeners(settings))
     logs.configure(process, level=settings.log_level, json=settings.log_json)
     require_free(listeners(settings))
-    os.environ.setdefault("GRPC_EXPERIMENTS", EXPERIMENTS)  # read by gRPC at its first channel or server
     collect_garbage_rarely()
     sys.setswitchinterval(SWITCH_SECONDS)
 
