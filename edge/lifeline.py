@@ -8,14 +8,15 @@ whose edge is killed goes on like any other.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
 import grpc
 import structlog
 
 from edge.core import CoreClient
-from edge.errors import refusal_of
+from edge.errors import Refusal, refusal_of
+from edge.watch import Watch
 from penstock.v1.run_pb2 import EndReason, Run
 from penstock.v1.run_service_pb2 import CancelRunRequest, CreateRunRequest, SubmitInputRequest
 
@@ -38,8 +39,23 @@ async def run_of_client(
         # Shielded: a call that is cut off may have made a run all the same, and nobody would know its id.
         yield await asyncio.shield(beginning)
     except (asyncio.CancelledError, ConnectionError):
-        await _cancel(core, beginning)
+        await _cancel(core, _id_in(beginning))
         raise
+
+
+@asynccontextmanager
+async def watch_of_client(
+    core: CoreClient, create: CreateRunRequest, *, ends_with_client: bool
+) -> AsyncIterator[tuple[Run, Watch]]:
+    """As `run_of_client`, with a watch of the run from its first event on, which costs no second question."""
+    with core.watch_new_run(create) as watch:
+        del create  # it may be large, and the stream long
+        try:
+            yield await watch.created(), watch
+        except (asyncio.CancelledError, ConnectionError):
+            if ends_with_client:
+                await _cancel(core, _id_of(watch))
+            raise
 
 
 async def _begin(core: CoreClient, asked: CreateRunRequest | SubmitInputRequest) -> Run:
@@ -48,11 +64,20 @@ async def _begin(core: CoreClient, asked: CreateRunRequest | SubmitInputRequest)
     return (await core.call(core.runs.CreateRun, asked)).run
 
 
-async def _cancel(core: CoreClient, beginning: asyncio.Task[Run]) -> None:
+async def _id_in(beginning: asyncio.Task[Run]) -> str:
+    return (await beginning).id
+
+
+async def _id_of(watch: Watch) -> str:
+    return watch.run_id or (await watch.created()).id  # the create is not cut off while the watch is open
+
+
+async def _cancel(core: CoreClient, beginning: Awaitable[str]) -> None:
     try:
-        run_id = (await beginning).id
+        run_id = await beginning
         request = CancelRunRequest(run_id=run_id, reason=EndReason.END_REASON_DISCONNECTED)
         await core.call(core.runs.CancelRun, request, timeout=CANCEL_SECONDS)
         log.info("run cancelled, its client is gone", run_id=run_id)
-    except grpc.aio.AioRpcError as error:
-        log.warning("run not cancelled, though its client is gone", reason=refusal_of(error).reason)
+    except (grpc.aio.AioRpcError, Refusal) as error:
+        refusal = error if isinstance(error, Refusal) else refusal_of(error)
+        log.warning("run not cancelled, though its client is gone", reason=refusal.reason)

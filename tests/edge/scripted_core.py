@@ -41,6 +41,7 @@ from penstock.v1.run_service_pb2 import (
     SubmitInputResponse,
     WaitRunRequest,
     WaitRunResponse,
+    WatchCreate,
     WatchError,
     WatchManyRequest,
     WatchManyResponse,
@@ -101,6 +102,10 @@ class Cursor:
     run_id: str
     after: int
     was_caught_up: bool = False
+    created: CreateRunResponse | None = None
+    """To be told with the next part."""
+    refusal: Refuse | None = None
+    """Of its create."""
 
 
 class ScriptedCore(ScriptedCalls):
@@ -116,9 +121,11 @@ class ScriptedCore(ScriptedCalls):
         self.goes_on: list[Event] = []
         """What a log goes on with once its run is answered."""
         self.starts: list[WatchStart] = []
-        """Watches that were asked for, in order."""
+        """Watches that were asked for, in order; those that created their run, once it was created."""
         self.stops: list[int] = []
         """Watches that were stopped, in order."""
+        self.watch_messages: list[int] = []
+        """Bytes of the messages that edges sent on watch streams, in order."""
         self.watch_streams = 0
         """WatchMany streams that were opened."""
         self.sent: Counter[str] = Counter()
@@ -182,6 +189,19 @@ class ScriptedCore(ScriptedCalls):
             self.changed.clear()
             await self.changed.wait()
 
+    def create(self, request: CreateRunRequest) -> Run | Refuse:
+        """Create a run, or find the one that this request made."""
+        if request.agent_id == "nobody":
+            return Refuse(grpc.StatusCode.NOT_FOUND, "AGENT_NOT_FOUND")
+        body = CreateRunRequest()
+        body.CopyFrom(request)
+        body.request_id = ""
+        fingerprint = body.SerializeToString(deterministic=True)
+        known, run_id = self.created.setdefault(request.request_id, (fingerprint, f"run_{len(self.created) + 1}"))
+        if known != fingerprint:
+            return Refuse(grpc.StatusCode.ALREADY_EXISTS, "IDEMPOTENCY_MISMATCH")
+        return self.log(run_id).run
+
 
 NO_RUN = Refuse(grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
 
@@ -194,18 +214,11 @@ class Runs(RunServiceServicer):
 
     async def CreateRun(self, request: CreateRunRequest, context: Context) -> CreateRunResponse:
         await self._core.note("CreateRun", request, context)
-        if request.agent_id == "nobody":
-            await refuse(context, Refuse(grpc.StatusCode.NOT_FOUND, "AGENT_NOT_FOUND"))
-        body = CreateRunRequest()
-        body.CopyFrom(request)
-        body.request_id = ""
-        fingerprint = body.SerializeToString(deterministic=True)
-        known, run_id = self._core.created.setdefault(
-            request.request_id, (fingerprint, f"run_{len(self._core.created) + 1}")
-        )
-        if known != fingerprint:
-            await refuse(context, Refuse(grpc.StatusCode.ALREADY_EXISTS, "IDEMPOTENCY_MISMATCH"))
-        return CreateRunResponse(run=self._core.log(run_id).run)
+        run = self._core.create(request)
+        if isinstance(run, Refuse):
+            await refuse(context, run)
+            raise AssertionError
+        return CreateRunResponse(run=run)
 
     async def GetRun(self, request: GetRunRequest, context: Context) -> GetRunResponse:
         await self._core.note("GetRun", request, context)
@@ -306,17 +319,34 @@ class Runs(RunServiceServicer):
         cursors: dict[int, Cursor],
         bell: asyncio.Event,
     ) -> None:
-        async for request in requests:
-            for action in request.actions:
-                if action.HasField("stop"):
-                    cursors.pop(action.stop.watch_id, None)
-                    self._core.stops.append(action.stop.watch_id)
-                else:
-                    start = action.start
-                    self._core.starts.append(start)
-                    cursors[start.watch_id] = Cursor(start.run_id, start.after_seq)
-            self._core.changed.set()
-            bell.set()
+        async with asyncio.TaskGroup() as creates:
+            async for request in requests:
+                self._core.watch_messages.append(request.ByteSize())
+                for action in request.actions:
+                    match action.WhichOneof("action"):
+                        case "start":
+                            start = action.start
+                            self._core.starts.append(start)
+                            cursors[start.watch_id] = Cursor(start.run_id, start.after_seq)
+                        case "create":
+                            creates.create_task(self._create(action.create, cursors))
+                        case _:
+                            cursors.pop(action.stop.watch_id, None)
+                            self._core.stops.append(action.stop.watch_id)
+                self._core.changed.set()
+                bell.set()
+
+    async def _create(self, create: WatchCreate, cursors: dict[int, Cursor]) -> None:
+        refusal = await self._core.hear("CreateRun", create.create, create.caller)
+        run = refusal or self._core.create(create.create)
+        if create.watch_id in self._core.stops:
+            return
+        if isinstance(run, Refuse):
+            cursors[create.watch_id] = Cursor("", 0, refusal=run)
+        else:
+            self._core.starts.append(WatchStart(watch_id=create.watch_id, run_id=run.id))
+            cursors[create.watch_id] = Cursor(run.id, 0, created=CreateRunResponse(run=run))
+        self._core.ring()
 
     def _add_part(self, response: WatchManyResponse, watch_id: int, cursors: dict[int, Cursor]) -> None:
         cursor = cursors[watch_id]
@@ -332,7 +362,10 @@ class Runs(RunServiceServicer):
         is_caught_up = cursor.after == len(log.records)
         if not data and cursor.was_caught_up:
             return
-        part = response.parts.add(watch_id=watch_id, events=data, last_seq=cursor.after if data else 0)
+        part = response.parts.add(
+            watch_id=watch_id, events=data, last_seq=cursor.after if data else 0, created=cursor.created
+        )
+        cursor.created = None
         part.caught_up = is_caught_up and not cursor.was_caught_up
         part.ended = is_caught_up and log.has_ended
         cursor.was_caught_up |= is_caught_up
@@ -341,8 +374,10 @@ class Runs(RunServiceServicer):
             del cursors[watch_id]
 
     def _refusal(self, cursor: Cursor) -> WatchError | None:
+        scripted = cursor.refusal
         if self._core.script.get("WatchMany"):
             scripted = self._core.script["WatchMany"].pop(0)
+        if scripted is not None:
             return WatchError(
                 code=scripted.code.value[0],
                 reason=scripted.reason,

@@ -235,9 +235,6 @@ async def test_a_stream_whose_core_stays_away_ends_with_an_error_and_done(setup:
 async def test_an_approval_is_submitted_and_answered_by_the_next_leg_of_the_same_message(setup: Setup) -> None:
     log = asked(APPROVAL)
     setup.core.append(*log.events)
-    run = setup.core.log().run
-    run.state = WAITING
-    run.inputs.append(APPROVAL)
     posting = asyncio.create_task(setup.post(chat(user("u1"), assistant("run_1", approved("inp_1")))))
     async with asyncio.timeout(LIMIT):
         await setup.core.until_watched(starts=1)
@@ -261,9 +258,6 @@ async def test_an_approval_is_submitted_and_answered_by_the_next_leg_of_the_same
 
 async def test_an_answer_in_part_ends_at_once_because_the_rest_is_waited_for(setup: Setup) -> None:
     setup.core.append(*asked(APPROVAL, SECOND).events)
-    run = setup.core.log().run
-    run.state = WAITING
-    run.inputs.extend([APPROVAL, SECOND])
 
     response, stream = await setup.post(chat(assistant("run_1", approved("inp_1"))))
 

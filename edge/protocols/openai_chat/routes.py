@@ -15,14 +15,15 @@ from edge.core import CoreClient
 from edge.errors import Refusal
 from edge.fold import Fold
 from edge.json_body import read_json
-from edge.lifeline import run_of_client
+from edge.lifeline import run_of_client, watch_of_client
 from edge.openai.bodies import THREAD_HEADER
 from edge.openai.routes import below_prefixes
 from edge.protocols.openai_chat import answer, errors
 from edge.protocols.openai_chat.encoder import DONE, ChatEncoder
 from edge.protocols.openai_chat.history import answers_to, leave_out_known
 from edge.protocols.openai_chat.request import ChatRequest, parse
-from edge.sse import stream_run
+from edge.sse import stream
+from edge.watch import Watch
 from penstock.v1.agent_pb2 import Agent
 from penstock.v1.agent_service_pb2 import GetAgentRequest, ListAgentsRequest
 from penstock.v1.run_pb2 import Run
@@ -62,10 +63,13 @@ class Chat:
         if waiting is not None and answers:
             begin = SubmitInputRequest(request_id=chat.create.request_id, run_id=waiting.id, answers=answers)
         ends_with_client = self._settings.openai_cancels_on_disconnect
+        if chat.is_stream and begin is chat.create:
+            async with watch_of_client(self._core, chat.create, ends_with_client=ends_with_client) as (run, watch):
+                return await self._stream(request, chat, run, 0, watch)
         async with run_of_client(self._core, begin, ends_with_client=ends_with_client) as run:
             leg = waiting.leg + 1 if waiting is not None and answers else 0
             if chat.is_stream:
-                return await self._stream(request, chat, run, leg)
+                return await self._stream(request, chat, run, leg, self._core.open_watch(run.id, after=0))
             return await self._wait(run, leg)
 
     async def list_models(self, _request: web.Request) -> web.StreamResponse:
@@ -78,10 +82,12 @@ class Chat:
         wanted = GetAgentRequest(agent_id=request.match_info["model"])
         return _json(_model((await self._core.call(self._core.agents.GetAgent, wanted)).agent))
 
-    async def _stream(self, request: web.Request, chat: ChatRequest, run: Run, leg: int) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, chat: ChatRequest, run: Run, leg: int, watch: Watch
+    ) -> web.StreamResponse:
         shows_reasoning = self._settings.openai_shows_reasoning
         encoder = ChatEncoder(leg=leg, includes_usage=chat.includes_usage, shows_reasoning=shows_reasoning)
-        response = await stream_run(request, self._core, run.id, encoder, from_start=True, headers=_headers(run))
+        response = await stream(request, watch, encoder, from_start=True, headers=_headers(run))
         if not encoder.ended:  # the core stayed away: a stream that just stops would look complete
             await response.write(errors.frame(BROKEN_OFF) + DONE)
         return response
