@@ -26,9 +26,12 @@ from core_service.domain.ids import new_id
 from core_service.engine.assembly import Engine
 from core_service.engine.owned import OwnedRun
 from core_service.engine.reaper import Reaper
+from core_service.engine.retention import EXPIRED
 from core_service.ports import Bus, Clock, Store
 from core_service.rpc.agents import AgentServicer
+from core_service.rpc.retention import RetentionServicer
 from core_service.rpc.runs import RunServicer
+from core_service.rpc.schedules import ScheduleServicer
 from core_service.rpc.services import add_service
 from core_service.rpc.system import SystemServicer
 from core_service.rpc.threads import ThreadServicer
@@ -36,7 +39,9 @@ from core_service.rpc.workers import WorkerServicer
 from penstock.grpc_options import SERVER_OPTIONS
 from penstock.v1 import (
     agent_service_pb2,
+    retention_service_pb2,
     run_service_pb2,
+    schedule_service_pb2,
     system_service_pb2,
     thread_service_pb2,
     worker_service_pb2,
@@ -48,6 +53,8 @@ SERVICES = {
     "AgentService": agent_service_pb2.DESCRIPTOR,
     "ThreadService": thread_service_pb2.DESCRIPTOR,
     "RunService": run_service_pb2.DESCRIPTOR,
+    "RetentionService": retention_service_pb2.DESCRIPTOR,
+    "ScheduleService": schedule_service_pb2.DESCRIPTOR,
     "SystemService": system_service_pb2.DESCRIPTOR,
     "WorkerService": worker_service_pb2.DESCRIPTOR,
 }
@@ -148,6 +155,8 @@ def _add_services(server: grpc.aio.Server, engine: Engine) -> tuple[WorkerServic
             engine.bulk_cancels,
             engine.deletions,
         ),
+        "RetentionService": RetentionServicer(engine.retention),
+        "ScheduleService": ScheduleServicer(engine.schedules),
         "SystemService": SystemServicer(engine.status),
         "WorkerService": worker_servicer,
     }
@@ -207,12 +216,18 @@ async def _background(engine: Engine, bus: Bus, reaper: Reaper) -> AsyncIterator
         engine.offspring.run(),
         engine.deletions.run(),
         engine.thread_hub.run(),
+        engine.schedules.run(),
+        engine.retention.run(),
         reaper.renew(),
         reaper.watch_health(),
         reaper.tick(),
         reaper.sweep(),
     ]
-    async with bus.listen("work", engine.dispatch.rung), asyncio.TaskGroup() as group:
+    async with (
+        bus.listen("work", engine.dispatch.rung),
+        bus.listen(EXPIRED, engine.retention.rung),
+        asyncio.TaskGroup() as group,
+    ):
         tasks = [group.create_task(loop) for loop in loops]
         try:
             yield

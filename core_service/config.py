@@ -52,5 +52,14 @@ class CoreSettings(Settings, table="core"):
         64 << 20, ge=1 << 20, description="Uncommitted output beyond which workers are not read."
     )
     fold_delay: float = Field(60.0, ge=0, description="Seconds after its end until a run's log is compressed.")
+    keep_events: float = Field(
+        0.0, ge=0, description="Seconds after a run's end for which its events are kept; 0: for ever."
+    )
+    keep_messages: float = Field(
+        0.0, ge=0, description="Seconds after a run's end for which its messages stay in the thread; 0: for ever."
+    )
+    keep_runs: float = Field(
+        0.0, ge=0, description="Seconds after its end for which a run is kept, with all it has; 0: for ever."
+    )
     request_retention: float = Field(86_400.0, gt=0, description="How long request ids are remembered.")
     drain_timeout: float = Field(10.0, ge=0, le=600, description="How long a stopping core takes to hand over.")

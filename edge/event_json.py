@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from edge.flat_json import dumps, enum_names, flat
+from penstock.flat_json import dumps, enum_names, flat
 from penstock.v1.event_pb2 import Event
 from penstock.v1.message_pb2 import PartKind
 

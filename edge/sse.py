@@ -50,15 +50,24 @@ async def stream_run(
     from_start: bool,
     headers: Mapping[str, str] | None = None,
     is_resumable: bool = False,
+    comment: bytes = PING,
 ) -> web.StreamResponse:
     """Answer with the frames of a run's events after a seq, until the encoder or the run has ended.
 
     `from_start`: the encoder must see all events; those up to `after` are folded and not sent. `is_resumable`: frames
-    carry their seq as id, so a client may be sent elsewhere at any time. Raises Refusal as long as nothing was sent.
+    carry their seq as id, so a client may be sent elsewhere at any time. `comment` is what a silent client gets; none
+    where the answer is no event stream. Raises Refusal as long as nothing was sent.
     """
     watch = core.open_watch(run_id, after=0 if from_start else after)
     return await stream(
-        request, watch, encoder, after=after, from_start=from_start, headers=headers, is_resumable=is_resumable
+        request,
+        watch,
+        encoder,
+        after=after,
+        from_start=from_start,
+        headers=headers,
+        is_resumable=is_resumable,
+        comment=comment,
     )
 
 
@@ -71,6 +80,7 @@ async def stream(
     from_start: bool = False,
     headers: Mapping[str, str] | None = None,
     is_resumable: bool = False,
+    comment: bytes = PING,
 ) -> web.StreamResponse:
     """Answer with the frames of a watch that nobody has used yet, as `stream_run` does."""
     response = EventStreamResponse(headers={**HEADERS, **(headers or {})})
@@ -82,7 +92,7 @@ async def stream(
         has_news = await _first_answer(watch)
         writer = await response.prepare(request)
         assert writer is not None  # only a finished response has none
-        opened = OpenStream(request, writer, watch, is_resumable=is_resumable)
+        opened = OpenStream(request, writer, watch, is_resumable=is_resumable, comment=comment)
         with streams.opened(opened):
             relay = Relay(request, streams, opened, encoder, after)
             await relay.run(has_news=has_news, catches_up=from_start and after > 0)
@@ -166,7 +176,7 @@ class Relay:
     async def _begin(self) -> None:
         """Show the client the headers, if nothing else did."""
         if not self._has_begun:
-            await self._send(b"" if self._hint else PING, events=0)
+            await self._send(b"" if self._hint else self._stream.comment, events=0)
 
     async def _send(self, frames: bytes, *, events: int) -> None:
         if not self._has_begun:

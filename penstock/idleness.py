@@ -47,6 +47,8 @@ class Idleness:
 
     def changed(self) -> None:
         """Somebody waits for an answer or a child run, or does not any more."""
+        if self._attempt.is_mute:
+            return
         self.is_awaited = any(scope.waiting for scope in self._scopes())
         self._attempt.handler.refresh()
         self._look_soon()
@@ -71,6 +73,8 @@ class Idleness:
     def _now(self) -> Activity:
         innermost = [scope for scope in self._scopes() if not scope.running]
         if not all(scope.waiting or scope.is_calling for scope in innermost):
+            return Activity.BUSY
+        if any(scope.is_starting for scope in self._scopes()):
             return Activity.BUSY
         return Activity.WAITING if all(scope.waiting for scope in innermost) else Activity.CALLING
 

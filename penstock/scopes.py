@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from types import TracebackType
@@ -49,6 +51,7 @@ class Scope:
         self._is_closed = False
         self._ordinals: Counter[str] = Counter()
         self._begun: dict[str, None] = {}
+        """Its steps that were called and are not over."""
         self._other_lanes: set[str] = set()
 
     # ── what it says ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -97,6 +100,11 @@ class Scope:
             output = replace(output, lane=self.lane)
         return output_records(output)
 
+    @property
+    def is_starting(self) -> bool:
+        """A step was called that does not run yet."""
+        return len(self._begun) > len(self.running)
+
     # ── its steps and questions ──────────────────────────────────────────────────────────────────────────────────────
 
     def next_key(self, name: str, *, what: str = "step") -> str:
@@ -126,8 +134,9 @@ class Scope:
 
     def over(self, key: str) -> None:
         """A step that was called has returned, or never began."""
-        self._begun.pop(key, None)
-        self.refresh()
+        if key in self._begun:
+            del self._begun[key]
+            self.attempt.idleness.changed()
 
     def open(self, key: str, *, name: str, args_hash: bytes, caller: object, lane: str = "") -> Scope:
         """Start a step in the lane of its caller, or in one of its own: when it runs beside, or when one is given."""
@@ -148,6 +157,28 @@ class Scope:
         for lane in (*self._other_lanes, *([self.lane] if own else [])):
             self.attempt.add(Output(lane=lane, message=MessageOutput()))
         self._other_lanes.clear()
+
+    @contextmanager
+    def waits(self) -> Iterator[None]:
+        """Its code waits for an answer."""
+        self.waiting += 1
+        self.attempt.idleness.changed()
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+            self.attempt.idleness.changed()
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """It waits for a child run."""
+        self.is_calling = True
+        self.attempt.idleness.changed()
+        try:
+            yield
+        finally:
+            self.is_calling = False
+            self.attempt.idleness.changed()
 
     # ── its end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

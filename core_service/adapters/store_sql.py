@@ -17,6 +17,7 @@ from sqlalchemy import select, true
 from core_service.adapters.sql import log, log_postgres, log_sqlite, requests
 from core_service.adapters.sql.file_lock import exclusive
 from core_service.adapters.sql.migrate import migrate_postgres, migrate_sqlite
+from core_service.adapters.sql.retention import SqlRetention
 from core_service.adapters.sql.rooms.agents import AgentRoom
 from core_service.adapters.sql.rooms.deletions import DeletionRoom
 from core_service.adapters.sql.rooms.history import HistoryRoom
@@ -25,10 +26,11 @@ from core_service.adapters.sql.rooms.ownership import OwnershipRoom
 from core_service.adapters.sql.rooms.runs import RunRoom
 from core_service.adapters.sql.rooms.signals import SignalRoom
 from core_service.adapters.sql.rooms.threads import ThreadRoom
+from core_service.adapters.sql.schedules import SqlSchedules
 from core_service.adapters.sql.sqlite import Sqlite
 from core_service.adapters.sql.transaction import Database, Transaction
 from core_service.domain.errors import Refusal
-from core_service.ports import Clock, RequestKey
+from core_service.ports import Clock, RequestKey, RetentionStore, ScheduleStore
 from penstock.settings import SettingsError
 
 PING = select(true())
@@ -52,6 +54,8 @@ class SqlStore(LogRoom, RunRoom, SignalRoom, ThreadRoom, HistoryRoom, DeletionRo
         self._write_log = write_log
         self._lifetime = request_lifetime
         self._claims = count(1)
+        self.retention: RetentionStore = SqlRetention(database)
+        self.schedules: ScheduleStore = SqlSchedules(database, request_lifetime=request_lifetime)
 
     async def first_call(self, tenant: str, request: RequestKey, value: str) -> str:
         return await self._database.write(

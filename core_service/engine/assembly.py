@@ -25,7 +25,9 @@ from core_service.engine.offspring import Offspring
 from core_service.engine.owned import Ownership
 from core_service.engine.reaper import Promotions
 from core_service.engine.recovery import Recovery
+from core_service.engine.retention import Retention
 from core_service.engine.runs import Runs
+from core_service.engine.schedules import Schedules
 from core_service.engine.settling import Settling
 from core_service.engine.signals import Signals
 from core_service.engine.sweeps import Sweeps
@@ -36,7 +38,7 @@ from core_service.engine.thread_watch import ThreadHub
 from core_service.engine.threads import Threads
 from core_service.engine.watch import WatchHub
 from core_service.engine.workers import Workers
-from core_service.ports import Bus, Clock, Ring, Store
+from core_service.ports import Bus, Clock, Keep, Ring, Store
 from penstock.v1.system_service_pb2 import GetStatusResponse, WorkerStatus
 
 DELETION_MARGIN = 5.0
@@ -126,6 +128,19 @@ class Engine:
             store=store, clock=clock, journal=journal, ownership=ownership, settling=settling, runs=runs
         )
         self._serve_threads(patience=settings.cancel_grace + DELETION_MARGIN)
+        self.retention = Retention(
+            store=store.retention,
+            bus=bus,
+            clock=clock,
+            agents=agents,
+            tail=tail,
+            metrics=metrics,
+            defaults=_keep(settings),
+            on_deleted=self.deletions.deleted,
+        )
+        self.schedules = Schedules(
+            store=store.schedules, clock=clock, agents=agents, creates=self.creates, metrics=metrics
+        )
         self.promotions = Promotions(store, bus)
         self.folding = Folding(store, clock, ownership, metrics, delay=settings.fold_delay)
         self.sweeps = Sweeps(store=store, bus=bus, clock=clock, ownership=ownership, settling=settling)
@@ -135,11 +150,14 @@ class Engine:
         executions.on_ended += [self.promotions.ended, self.offspring.ended, self.follow_ups.ended]
         executions.on_queued = lambda owned: bus.ring([Ring("work", owned.run.agent_id)])
         journal.on_published += (hub.published, self.thread_hub.published, self.deletions.published)
-        metrics.gauge("penstock_owned_runs", "Runs that this core owns", lambda: len(ownership))
-        metrics.gauge("penstock_watches", "Open watches", lambda: len(hub))
-        metrics.gauge("penstock_workers", "Connected workers", lambda: len(self.workers.sessions))
-        metrics.gauge("penstock_tail_bytes", "Committed events kept in memory", lambda: tail.size)
-        metrics.gauge("penstock_journal_runs", "Runs that wait for a commit", lambda: journal.backlog)
+        self._show_gauges()
+
+    def _show_gauges(self) -> None:
+        self.metrics.gauge("penstock_owned_runs", "Runs that this core owns", lambda: len(self.ownership))
+        self.metrics.gauge("penstock_watches", "Open watches", lambda: len(self.hub))
+        self.metrics.gauge("penstock_workers", "Connected workers", lambda: len(self.workers.sessions))
+        self.metrics.gauge("penstock_tail_bytes", "Committed events kept in memory", lambda: self.tail.size)
+        self.metrics.gauge("penstock_journal_runs", "Runs that wait for a commit", lambda: self.journal.backlog)
 
     def _serve_threads(self, *, patience: float) -> None:
         """Put together what serves threads, deletions and bulk cancels: it needs all the rest, and nothing needs it."""
@@ -201,4 +219,12 @@ def _create_limits(settings: CoreSettings) -> CreateLimits:
         max_queued_per_agent=settings.max_queued_per_agent,
         disconnect_grace=settings.disconnect_grace,
         max_depth=settings.max_depth,
+    )
+
+
+def _keep(settings: CoreSettings) -> Keep:
+    return Keep(
+        events=round(settings.keep_events * 1_000_000),
+        messages=round(settings.keep_messages * 1_000_000),
+        runs=round(settings.keep_runs * 1_000_000),
     )

@@ -172,6 +172,11 @@ class Deletions:
 
     # ── remains ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def deleted(self, run_ids: Collection[str]) -> None:
+        """Runs were deleted by somebody else on this core: nobody is served from memory, and their remains go."""
+        self._forget(run_ids)
+        self._has_remains.set()
+
     async def run(self) -> None:
         """Clear remains until cancelled: those that the last life of this core left, then what is deleted."""
         while True:

@@ -37,6 +37,12 @@ class Metrics:
         )
         self.damaged = Counter("penstock_logs_damaged", "Reads that found a gap in a log", registry=r)
         self.calls = Counter("penstock_grpc_calls", "Finished gRPC calls", ["method", "code"], registry=r)
+        self.scheduled = Counter(
+            "penstock_schedules_due", "Times at which a schedule was due, and what came of it", ["outcome"], registry=r
+        )
+        self.expired = Counter(
+            "penstock_runs_expired", "Ended runs of which something was deleted by retention", ["what"], registry=r
+        )
         self.folded = Counter("penstock_runs_folded", "Ended runs whose segments were folded", registry=r)
 
     def commit(self, seconds: float, *, runs: int) -> None:

@@ -96,7 +96,7 @@ class Tail:
             self._size -= self._runs.popitem(last=False)[1].size
 
     def forget(self, run_id: str) -> None:
-        """Drop a run that was deleted."""
+        """Drop what is held of a run: it was deleted, or its events have expired."""
         if (run := self._runs.pop(run_id, None)) is not None:
             self._size -= run.size
 

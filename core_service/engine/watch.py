@@ -129,6 +129,7 @@ class Watcher:
         head = await self._hub.store.head(run_id)
         if head is None:
             raise not_found(run_id)
+        self.feed.oldest_seq = head.oldest_seq
         if self.cursor + 1 < head.oldest_seq:
             raise expired(run_id, head.oldest_seq)
         self._hub.metrics.damaged.inc()
@@ -200,14 +201,6 @@ class WatchHub:
                 for watcher in tuple(feed.watchers):
                     watcher.notify(watcher)
 
-    def kept_alive(self) -> dict[str, float]:
-        """Return the watched runs that are cancelled when nobody watches them, each with its grace in seconds."""
-        return {
-            feed.run_id: feed.grace / 1_000_000
-            for feed in self._feeds.values()
-            if feed.grace is not None and feed.watchers and feed.state not in ENDED
-        }
-
     def forget(self, run_id: str) -> None:
         """The run was deleted: its watchers are told, and whoever comes next finds none."""
         feed = self._feeds.pop(run_id, None)
@@ -216,6 +209,14 @@ class WatchHub:
             for watcher in tuple(feed.watchers):
                 watcher.notify(watcher)
 
+    def kept_alive(self) -> dict[str, float]:
+        """Return the watched runs that are cancelled when nobody watches them, each with its grace in seconds."""
+        return {
+            feed.run_id: feed.grace / 1_000_000
+            for feed in self._feeds.values()
+            if feed.grace is not None and feed.watchers and feed.state not in ENDED
+        }
+
     def drain(self) -> None:
         """Refuse new watches and wake everybody: their streams end after the last committed event."""
         self.draining = True
@@ -223,18 +224,23 @@ class WatchHub:
             for watcher in tuple(feed.watchers):
                 watcher.notify(watcher)
 
-    async def open(self, tenant: str, run_id: str, after: int, notify: Callable[[Watcher], None]) -> Watcher:
-        """Start to watch a run behind `after`. Refuses with RunNotFound, CursorAhead, EventsExpired, CoreDraining."""
+    async def open(self, tenant: str, run_id: str, after: int | None, notify: Callable[[Watcher], None]) -> Watcher:
+        """Start to watch a run behind `after`; None: behind its newest event.
+
+        Refuses with RunNotFound, CursorAhead, EventsExpired, CoreDraining.
+        """
         if self.draining:
             raise CoreDraining("This core shuts down; watch again in a moment.")
         feed = self._feeds.setdefault(run_id, Feed(run_id))
-        watcher = Watcher(self, feed, after, notify)
+        watcher = Watcher(self, feed, after or 0, notify)
         feed.watchers[watcher] = None  # interested first, then look: news in between are not missed
         try:
             await self._look(feed)
-            if after > feed.last_seq:  # of a commit that this core made and has not heard of yet
+            if after is None:
+                watcher.cursor = feed.last_seq
+            elif after > feed.last_seq:  # of a commit that this core made and has not heard of yet
                 await self._look_up(feed)
-            self._admit(tenant, feed, after)
+            self._admit(tenant, feed, watcher.cursor)
         except BaseException:
             self.close(watcher)
             raise

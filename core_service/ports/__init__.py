@@ -24,6 +24,8 @@ from core_service.ports.records import (
     RunFilter,
     Segment,
 )
+from core_service.ports.retention import Keep, Kept, RetentionStore, Term
+from core_service.ports.schedules import DueSchedule, ScheduleStore
 from core_service.ports.store import Store
 from core_service.ports.world import Bus, Clock, Ring
 
@@ -38,12 +40,15 @@ __all__ = [
     "Cleared",
     "Clock",
     "Created",
+    "DueSchedule",
     "FollowUp",
     "ForkPoint",
     "Head",
     "InboxRow",
     "InboxState",
     "InputFilter",
+    "Keep",
+    "Kept",
     "NewRun",
     "Noted",
     "Owned",
@@ -51,12 +56,15 @@ __all__ = [
     "QuestionRow",
     "Remains",
     "RequestKey",
+    "RetentionStore",
     "Ring",
     "RunChange",
     "RunFilter",
     "RunInThread",
     "RunRecords",
+    "ScheduleStore",
     "Segment",
     "StepRow",
     "Store",
+    "Term",
 ]

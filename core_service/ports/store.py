@@ -10,7 +10,9 @@ from core_service.ports.history import HistoryStore
 from core_service.ports.log import LogStore
 from core_service.ports.ownership import OwnershipStore
 from core_service.ports.records import RequestKey
+from core_service.ports.retention import RetentionStore
 from core_service.ports.runs import RunStore
+from core_service.ports.schedules import ScheduleStore
 from core_service.ports.signals import SignalStore
 from core_service.ports.threads import ThreadStore
 
@@ -30,6 +32,8 @@ class Store(
 
     name: str
     """`sqlite` or `postgresql`."""
+    retention: RetentionStore
+    schedules: ScheduleStore
 
     async def first_call(self, tenant: str, request: RequestKey, value: str) -> str:
         """Note a request with a value, and return the value of its first call. Refuses with IdempotencyMismatch."""

@@ -107,6 +107,11 @@ class HandmadeLog:
         part.tool_result.output_json = output_json
         return self._end_alone(message_id, part)
 
+    def whole(self, part: Part) -> int:
+        """A file, data or source, which has no deltas."""
+        message_id = self._open(Role.ROLE_ASSISTANT, "")
+        return self._end_alone(message_id, self._start(message_id, part))
+
     def step(self, number: int) -> None:
         self.add(StepStarted(step=number, number=number))
 

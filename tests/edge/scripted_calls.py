@@ -10,6 +10,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
+from penstock.v1.message_pb2 import Message
+
 Context = grpc.aio.ServicerContext[object, object]
 
 
@@ -32,6 +34,8 @@ class ScriptedCalls:
         """The metadata of each of them."""
         self.script: dict[str, list[Refuse]] = {}
         """Refusals still to be given, by RPC; `WatchMany` means a watch."""
+        self.said: list[Message] | None = None
+        """The messages of the thread, where a test wants its own."""
 
     async def note(self, rpc: str, request: object, context: Context) -> None:
         """Remember a call, and refuse it when the script says so."""

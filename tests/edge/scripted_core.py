@@ -36,6 +36,8 @@ from penstock.v1.run_service_pb2 import (
     ListRunsRequest,
     ListRunsResponse,
     RunView,
+    SubmitInputRequest,
+    SubmitInputResponse,
     WaitRunRequest,
     WaitRunResponse,
     WatchError,
@@ -187,7 +189,11 @@ class Runs(RunServiceServicer):
 
     async def ListRuns(self, request: ListRunsRequest, context: Context) -> ListRunsResponse:
         await self._core.note("ListRuns", request, context)
-        runs = [log.run for log in self._core.logs.values()]
+        runs = [
+            log.run
+            for log in reversed(self._core.logs.values())
+            if request.thread_id in ("", log.run.thread_id) and (not request.states or log.run.state in request.states)
+        ]
         return ListRunsResponse(runs=runs[: request.page_size or None], next_page_token="more")
 
     async def WaitRun(self, request: WaitRunRequest, context: Context) -> WaitRunResponse:
@@ -205,6 +211,11 @@ class Runs(RunServiceServicer):
         finally:
             self._core.bells.discard(bell)
         return WaitRunResponse(run=log.run, messages=[SAID])
+
+    async def SubmitInput(self, request: SubmitInputRequest, context: Context) -> SubmitInputResponse:
+        await self._core.note("SubmitInput", request, context)
+        log = await self._find(request.run_id, context)
+        return SubmitInputResponse(run=log.run)
 
     async def CancelRun(self, request: CancelRunRequest, context: Context) -> CancelRunResponse:
         await self._core.note("CancelRun", request, context)

@@ -92,7 +92,7 @@ class Threads(ThreadServiceServicer):
 
     async def ListMessages(self, request: ListMessagesRequest, context: Context) -> ListMessagesResponse:
         await self._calls.note("ListMessages", request, context)
-        return ListMessagesResponse(messages=[SAID])
+        return ListMessagesResponse(messages=[SAID] if self._calls.said is None else self._calls.said)
 
     async def SetState(self, request: SetStateRequest, context: Context) -> SetStateResponse:
         await self._calls.note("SetState", request, context)

@@ -112,7 +112,7 @@ def delete_run(
     (state,) = transaction.one(STATE, run=run_id)
     if state in ACTIVE or transaction.row(IS_FOLLOWED, run=run_id) is not None:
         raise RunActive("The run has not ended. Cancel it first, or ask for that.", run_id=run_id)
-    _delete_runs(transaction, tenant, [run_id])
+    delete_runs(transaction, tenant, [run_id])
 
 
 def delete_thread(
@@ -131,7 +131,8 @@ def delete_thread(
     transaction.do(NOTE, kind=THREAD, tenant=tenant, resource_id=thread_id)
 
 
-def _delete_runs(transaction: Transaction, tenant: str, run_ids: Sequence[str]) -> None:
+def delete_runs(transaction: Transaction, tenant: str, run_ids: Sequence[str]) -> None:
+    """Delete ended runs, whose heads are locked, and note what they leave behind."""
     ids = transaction.list(run_ids)
     transaction.do(DELETE_HEADS, ids=ids)
     transaction.do(DELETE_RUNS, ids=ids)
@@ -161,7 +162,7 @@ def clear(transaction: Transaction, what: Remains) -> Cleared:
 def _clear_thread(transaction: Transaction, what: Remains) -> Cleared:
     where = {"tenant": what.tenant, "thread": what.resource_id}
     run_ids = tuple(run_id for (run_id,) in transaction.rows(SOME_RUNS, **where, limit=RUNS_PER_PIECE))
-    _delete_runs(transaction, what.tenant, run_ids)
+    delete_runs(transaction, what.tenant, run_ids)
     if len(run_ids) == RUNS_PER_PIECE:
         return Cleared(is_done=False, run_ids=run_ids)
     said = transaction.rows(SOME_MESSAGES, **where, limit=MESSAGES_PER_PIECE)

@@ -5,10 +5,10 @@ Owns the forms in which OpenAI's clients send bytes. It fetches nothing: a link 
 
 from __future__ import annotations
 
-import base64
 import mimetypes
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import urlsplit
 
+from edge.data_urls import decoded, inline_file
 from edge.json_body import refused
 from penstock.v1.message_pb2 import FilePart
 
@@ -18,7 +18,7 @@ _AUDIO_TYPES = {"mp3": "audio/mpeg"}
 def image(url: str, *, where: str) -> FilePart:
     """Return an image, by link or inside a data URL."""
     if url.startswith("data:"):
-        return _inside(url, where)
+        return inline_file(url, where=where)
     if not url.startswith(("https://", "http://")):
         raise refused(where, "The URL must begin with https:, http: or data:.")
     media_type, _ = mimetypes.guess_type(urlsplit(url).path)
@@ -28,32 +28,15 @@ def image(url: str, *, where: str) -> FilePart:
 def audio(data: str, *, format: str, where: str) -> FilePart:
     """Return inline audio."""
     media_type = _AUDIO_TYPES.get(format, f"audio/{format}")
-    return FilePart(media_type=media_type, data=_bytes_of(data, where))
+    return FilePart(media_type=media_type, data=decoded(data, where=where))
 
 
 def document(data: str, *, name: str, where: str) -> FilePart:
     """Return an inline file, from a data URL or from bare base64."""
     if data.startswith("data:"):
-        file = _inside(data, where)
+        file = inline_file(data, where=where)
     else:
         media_type, _ = mimetypes.guess_type(name)
-        file = FilePart(media_type=media_type or "application/octet-stream", data=_bytes_of(data, where))
+        file = FilePart(media_type=media_type or "application/octet-stream", data=decoded(data, where=where))
     file.name = name
     return file
-
-
-def _inside(url: str, where: str) -> FilePart:
-    """Return the file inside a data URL (RFC 2397)."""
-    head, comma, payload = url.removeprefix("data:").partition(",")
-    if not comma:
-        raise refused(where, "The data URL holds no data: there is no comma in it.")
-    media_type, *parameters = head.split(";")
-    data = _bytes_of(payload, where) if "base64" in parameters else unquote_to_bytes(payload)
-    return FilePart(media_type=media_type or "text/plain", data=data)
-
-
-def _bytes_of(text: str, where: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError as error:
-        raise refused(where, f"This is not base64: {error}.") from error

@@ -12,11 +12,11 @@ from edge import query
 from edge.config import EdgeSettings
 from edge.core import CoreClient
 from edge.event_json import NativeEncoder, event_object
-from edge.flat_json import dumps, flat
 from edge.json_body import Members, fill, refused, take
 from edge.protocols.rest import shapes
 from edge.run_input import read_input
 from edge.sse import stream_run
+from penstock.flat_json import dumps, flat
 from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,

@@ -9,8 +9,8 @@ from google.protobuf.message import Message as ProtoMessage
 
 from edge import query
 from edge.config import EdgeSettings
-from edge.flat_json import dumps, flat
 from edge.json_body import Members, read_json, read_members
+from penstock.flat_json import dumps, flat
 
 PAGE = ("page_size", "page_token")
 

@@ -7,9 +7,9 @@ from aiohttp import web
 from edge import query
 from edge.config import EdgeSettings
 from edge.core import CoreClient
-from edge.flat_json import flat
 from edge.json_body import fill, refused, take
 from edge.protocols.rest import shapes
+from penstock.flat_json import flat
 from penstock.v1.run_service_pb2 import ListRunsRequest
 from penstock.v1.thread_pb2 import Thread, ThreadStorage
 from penstock.v1.thread_service_pb2 import (

@@ -1,4 +1,4 @@
-"""Messages of the contract as flat snake-case JSON (CONTRACT.md 2.8): what clients of REST and SSE read.
+"""Messages of the contract as flat snake-case JSON (CONTRACT.md 2.8): what REST, SSE, webhooks and `--json` show.
 
 Owns the rules: enums by short name, `x_json` inline as `x`, parts flat, empty fields left out. They are compiled once
 per message type from its descriptor, so a field added to the contract shows up without a line here.
