@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from core_service.adapters.sql import deletions
+from core_service.domain.runs import WAITING
 from core_service.engine import assembly
+from penstock.v1.run_pb2 import RunOptions
 from penstock.v1.run_service_pb2 import ListRunsRequest
 from penstock.v1.thread_service_pb2 import DeleteThreadRequest
 from tests.core.faults import WAIT
@@ -26,6 +30,8 @@ from tests.core.threads import (
 )
 from tests.core.waits import until
 
+TOMORROW = Timestamp()
+TOMORROW.FromDatetime(datetime.now(UTC) + timedelta(days=1))
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 NOT_NOW = grpc.StatusCode.FAILED_PRECONDITION
 OF_RUNS = ("runs", "heads", "segments")
@@ -195,6 +201,47 @@ async def test_a_busy_thread_is_not_deleted_unless_its_runs_may_be_cancelled(any
         assert rows_of(any_core, run_id) == 0 or await is_cleared(any_core, run_id)
     with refused(NOT_FOUND, "THREAD_NOT_FOUND"):
         await get_thread(any_core)
+
+
+async def test_runs_that_wait_for_their_time_or_for_an_answer_keep_their_thread(any_core: RunningCore) -> None:
+    worker = await any_core.connected_worker(credit=2)
+    job = await any_core.started(worker, thread_id=THREAD)
+    await job.ask("sure")
+    await job.acked()
+    await any_core.reaches(job.run_id, WAITING)
+    await any_core.create(thread_id="thr_2", options=RunOptions(start_time=TOMORROW))
+    for thread_id in (THREAD, "thr_2"):
+        with refused(NOT_NOW, "THREAD_BUSY"):
+            await delete_thread(any_core, thread_id)
+    deleting = asyncio.create_task(delete_thread(any_core, cancel=True))
+    await worker.now.hears("cancel_requested")
+    await job.end()
+    await deleting
+    await delete_thread(any_core, "thr_2", cancel=True)
+    await until_nothing_is_left(any_core)
+    for table in (*OF_RUNS, "threads", "messages", "inputs"):
+        assert any_core.place.rows(f"SELECT * FROM {table}") == [], table
+
+
+async def test_a_run_whose_unread_message_becomes_a_run_is_deleted_after_that(core: RunningCore) -> None:
+    worker = await core.connected_worker()
+    job = await core.started(worker, thread_id=THREAD)
+    await core.steer(job.run_id, "and this")
+    await job.stream.hears("steered")
+    gate = core.store.hold("follow_ups")
+    await job.say_all()
+    await core.ended(job.run_id)
+    await gate.reached()
+    with refused(NOT_NOW, "RUN_ACTIVE", run_id=job.run_id):
+        await delete_run(core, job.run_id)
+    gate.open()
+
+    async def is_followed() -> bool:
+        return core.place.rows("SELECT * FROM inbox WHERE state = 3") == []
+
+    await until(is_followed)
+    await delete_run(core, job.run_id)
+    assert texts(await said_in(core)) == ["hello", "and this"]
 
 
 async def is_cleared(core: RunningCore, run_id: str) -> bool:
