@@ -55,6 +55,9 @@ class Metrics:
         self.scheduled = Counter(
             "penstock_schedules_due", "Times at which a schedule was due, and what came of it", ["outcome"], registry=r
         )
+        self.webhooks = Counter(
+            "penstock_webhook_attempts", "Attempts to deliver a webhook, by what came of them", ["outcome"], registry=r
+        )
         self.expired = Counter(
             "penstock_runs_expired", "Ended runs of which something was deleted by retention", ["what"], registry=r
         )

@@ -62,6 +62,7 @@ CODES: dict[type[Refusal], code_pb2.Code.ValueType] = {
     errors.CursorAhead: code_pb2.OUT_OF_RANGE,
     errors.LogDamaged: code_pb2.DATA_LOSS,
     errors.NotServed: code_pb2.UNIMPLEMENTED,
+    errors.WebhooksDisabled: code_pb2.UNIMPLEMENTED,
     errors.WorkerReplaced: code_pb2.ABORTED,
     errors.WorkerProtocol: code_pb2.INVALID_ARGUMENT,
 }
