@@ -20,15 +20,19 @@ from prometheus_client import start_http_server
 from core_service.adapters.bus_memory import MemoryBus
 from core_service.adapters.clock_system import SystemClock
 from core_service.adapters.store_sql import open_postgres, open_sqlite
+from core_service.adapters.webhook_sender_aiohttp import open_sender
 from core_service.config import CoreSettings
 from core_service.domain.errors import Refusal
 from core_service.domain.ids import new_id
 from core_service.engine.assembly import Engine
 from core_service.engine.owned import OwnedRun
 from core_service.engine.reaper import Reaper
+from core_service.engine.retention import EXPIRED
 from core_service.ports import Bus, Clock, Store
 from core_service.rpc.agents import AgentServicer
+from core_service.rpc.retention import RetentionServicer
 from core_service.rpc.runs import RunServicer
+from core_service.rpc.schedules import ScheduleServicer
 from core_service.rpc.services import add_service
 from core_service.rpc.system import SystemServicer
 from core_service.rpc.threads import ThreadServicer
@@ -36,7 +40,9 @@ from core_service.rpc.workers import WorkerServicer
 from penstock.grpc_options import SERVER_OPTIONS
 from penstock.v1 import (
     agent_service_pb2,
+    retention_service_pb2,
     run_service_pb2,
+    schedule_service_pb2,
     system_service_pb2,
     thread_service_pb2,
     worker_service_pb2,
@@ -48,6 +54,8 @@ SERVICES = {
     "AgentService": agent_service_pb2.DESCRIPTOR,
     "ThreadService": thread_service_pb2.DESCRIPTOR,
     "RunService": run_service_pb2.DESCRIPTOR,
+    "RetentionService": retention_service_pb2.DESCRIPTOR,
+    "ScheduleService": schedule_service_pb2.DESCRIPTOR,
     "SystemService": system_service_pb2.DESCRIPTOR,
     "WorkerService": worker_service_pb2.DESCRIPTOR,
 }
@@ -93,10 +101,13 @@ async def serving(
     """
     clock = clock or SystemClock()
     core_id = new_id("core")
-    async with _open_store(settings, clock, core_id) as opened:
+    async with (
+        _open_store(settings, clock, core_id) as opened,
+        open_sender(allow_private=settings.webhook_allow_private, timeout=settings.webhook_timeout) as sender,
+    ):
         store = wrap_store(opened)
         bus = MemoryBus()
-        engine = Engine(settings, store, bus, clock, core_id)
+        engine = Engine(settings, store, bus, clock, sender, core_id)
         server = grpc.aio.server(options=SERVER_OPTIONS)
         worker_servicer, health_servicer = _add_services(server, engine)
         port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
@@ -136,8 +147,20 @@ def _add_services(server: grpc.aio.Server, engine: Engine) -> tuple[WorkerServic
     worker_servicer = WorkerServicer(engine.workers, engine.journal)
     servicers: dict[str, object] = {
         "AgentService": AgentServicer(engine.agents),
-        "ThreadService": ThreadServicer(engine.threads),
-        "RunService": RunServicer(engine.creates, engine.runs, engine.inputs, engine.hub, engine.logs),
+        "ThreadService": ThreadServicer(
+            engine.threads, engine.thread_states, engine.thread_forks, engine.thread_hub, engine.deletions
+        ),
+        "RunService": RunServicer(
+            engine.creates,
+            engine.runs,
+            engine.inputs,
+            engine.hub,
+            engine.logs,
+            engine.bulk_cancels,
+            engine.deletions,
+        ),
+        "RetentionService": RetentionServicer(engine.retention),
+        "ScheduleService": ScheduleServicer(engine.schedules),
         "SystemService": SystemServicer(engine.status),
         "WorkerService": worker_servicer,
     }
@@ -195,12 +218,21 @@ async def _background(engine: Engine, bus: Bus, reaper: Reaper) -> AsyncIterator
         engine.attendance.run(),
         engine.follow_ups.run(),
         engine.offspring.run(),
+        engine.deletions.run(),
+        engine.thread_hub.run(),
+        engine.schedules.run(),
+        engine.retention.run(),
+        engine.webhooks.run(),
         reaper.renew(),
         reaper.watch_health(),
         reaper.tick(),
         reaper.sweep(),
     ]
-    async with bus.listen("work", engine.dispatch.rung), asyncio.TaskGroup() as group:
+    async with (
+        bus.listen("work", engine.dispatch.rung),
+        bus.listen(EXPIRED, engine.retention.rung),
+        asyncio.TaskGroup() as group,
+    ):
         tasks = [group.create_task(loop) for loop in loops]
         try:
             yield
@@ -227,6 +259,7 @@ async def _drain(
         async with asyncio.timeout(settings.drain_timeout):
             await engine.journal.empty()
     engine.hub.drain()
+    engine.thread_hub.drain()
     await server.stop(grace=1.0)
     try:
         await engine.store.remove_core(engine.core_id, grace=settings.lease)

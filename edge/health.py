@@ -15,8 +15,8 @@ import msgspec
 from aiohttp import web
 
 from edge.core import CoreClient
-from edge.flat_json import flat
 from edge.streams import STREAMS
+from penstock.flat_json import flat
 from penstock.v1.system_service_pb2 import GetStatusRequest
 
 STATUS_TIMEOUT = 1.0

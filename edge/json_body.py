@@ -24,7 +24,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from edge.errors import Refusal
-from edge.flat_json import enum_names, is_map, key_of
+from penstock.flat_json import enum_names, is_map, key_of
 from penstock.v1.message_pb2 import Part
 
 T = TypeVar("T")

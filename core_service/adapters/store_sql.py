@@ -17,16 +17,21 @@ from sqlalchemy import select, true
 from core_service.adapters.sql import log, log_postgres, log_sqlite, requests
 from core_service.adapters.sql.file_lock import exclusive
 from core_service.adapters.sql.migrate import migrate_postgres, migrate_sqlite
+from core_service.adapters.sql.retention import SqlRetention
 from core_service.adapters.sql.rooms.agents import AgentRoom
+from core_service.adapters.sql.rooms.deletions import DeletionRoom
+from core_service.adapters.sql.rooms.history import HistoryRoom
 from core_service.adapters.sql.rooms.log import LogRoom
 from core_service.adapters.sql.rooms.ownership import OwnershipRoom
 from core_service.adapters.sql.rooms.runs import RunRoom
 from core_service.adapters.sql.rooms.signals import SignalRoom
 from core_service.adapters.sql.rooms.threads import ThreadRoom
+from core_service.adapters.sql.schedules import SqlSchedules
 from core_service.adapters.sql.sqlite import Sqlite
 from core_service.adapters.sql.transaction import Database, Transaction
+from core_service.adapters.sql.webhooks import SqlWebhooks
 from core_service.domain.errors import Refusal
-from core_service.ports import Clock
+from core_service.ports import Clock, RequestKey, RetentionStore, ScheduleStore, WebhookStore
 from penstock.settings import SettingsError
 
 PING = select(true())
@@ -41,7 +46,7 @@ SWEPT_REQUESTS = 10_000
 """Expired request ids that are deleted when the store is opened."""
 
 
-class SqlStore(LogRoom, RunRoom, SignalRoom, ThreadRoom, AgentRoom, OwnershipRoom):
+class SqlStore(LogRoom, RunRoom, SignalRoom, ThreadRoom, HistoryRoom, DeletionRoom, AgentRoom, OwnershipRoom):
     """Implements `ports.Store`; the contract of each method stands there."""
 
     def __init__(self, database: Database, write_log: log.WriteLog, *, request_lifetime: float) -> None:
@@ -50,6 +55,14 @@ class SqlStore(LogRoom, RunRoom, SignalRoom, ThreadRoom, AgentRoom, OwnershipRoo
         self._write_log = write_log
         self._lifetime = request_lifetime
         self._claims = count(1)
+        self.retention: RetentionStore = SqlRetention(database)
+        self.schedules: ScheduleStore = SqlSchedules(database, request_lifetime=request_lifetime)
+        self.webhooks: WebhookStore = SqlWebhooks(database)
+
+    async def first_call(self, tenant: str, request: RequestKey, value: str) -> str:
+        return await self._database.write(
+            lambda tx: requests.claim(tx, tenant, request, value, lifetime=self._lifetime) or value
+        )
 
     async def forget_requests(self, *, limit: int) -> None:
         """Delete about `limit` expired request ids, oldest first. They count as absent whether deleted or not."""

@@ -51,6 +51,17 @@ def skip(data: bytes, count: int) -> int:
     return offset
 
 
+def retagged(data: bytes, field: int) -> bytes:
+    """Return a segment as another message has it whose events are field `field`: the records under another tag."""
+    records = bytearray(data)
+    tag, offset = field << 3 | TAG & 0x07, 0
+    while offset < len(data):
+        behind = next_record(data, offset)
+        records[offset] = tag
+        offset = behind
+    return bytes(records)
+
+
 def cuts(data: bytes, *, max_bytes: int, max_records: int | None = None) -> Iterator[tuple[int, bytes]]:
     """Cut a segment at record borders; yield the number of records and the bytes of each piece.
 

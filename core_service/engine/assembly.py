@@ -5,9 +5,12 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from core_service.config import CoreSettings
+from core_service.domain.webhooks import parse_secrets
 from core_service.engine.agents import Agents
 from core_service.engine.attendance import Attendance
+from core_service.engine.bulk_cancels import BulkCancels
 from core_service.engine.creates import CreateLimits, Creates
+from core_service.engine.deletions import Deletions
 from core_service.engine.departures import Departures
 from core_service.engine.dispatch import Dispatch
 from core_service.engine.endings import Endings
@@ -23,24 +26,34 @@ from core_service.engine.offspring import Offspring
 from core_service.engine.owned import Ownership
 from core_service.engine.reaper import Promotions
 from core_service.engine.recovery import Recovery
+from core_service.engine.retention import Retention
 from core_service.engine.runs import Runs
+from core_service.engine.schedules import Schedules
 from core_service.engine.settling import Settling
 from core_service.engine.signals import Signals
 from core_service.engine.sweeps import Sweeps
 from core_service.engine.tail import Tail
+from core_service.engine.thread_forks import ThreadForks
+from core_service.engine.thread_states import ThreadStates
+from core_service.engine.thread_watch import ThreadHub
 from core_service.engine.threads import Threads
 from core_service.engine.watch import WatchHub
+from core_service.engine.webhooks import WebhookLimits, Webhooks
 from core_service.engine.workers import Workers
-from core_service.ports import Bus, Clock, Ring, Store
+from core_service.ports import Bus, Clock, Keep, Ring, Store, WebhookSender
 from penstock.v1.system_service_pb2 import GetStatusResponse, WorkerStatus
+
+DELETION_MARGIN = 5.0
+"""Seconds beyond the grace of a cancel for which a deletion waits for its runs to end."""
 
 
 class Engine:
     """All engine objects of one core. It knows the ports and no adapter."""
 
-    def __init__(self, settings: CoreSettings, store: Store, bus: Bus, clock: Clock, core_id: str) -> None:
-        self.store, self.clock, self.core_id = store, clock, core_id
-        self.start_time = clock.now()
+    def __init__(
+        self, settings: CoreSettings, store: Store, bus: Bus, clock: Clock, sender: WebhookSender, core_id: str
+    ) -> None:
+        self.store, self.clock, self.core_id, self.start_time = store, clock, core_id, clock.now()
         self.metrics = metrics = Metrics()
         self.ownership = ownership = Ownership()
         self.tail = tail = Tail(run_bytes=settings.tail_run_bytes, total_bytes=settings.tail_bytes)
@@ -97,6 +110,9 @@ class Engine:
             recovery=recovery,
             metrics=metrics,
         )
+        self.webhooks = webhooks = Webhooks(
+            store=store, sender=sender, clock=clock, metrics=metrics, limits=_webhook_limits(settings)
+        )
         self.creates = Creates(
             core_id=core_id,
             store=store,
@@ -109,6 +125,7 @@ class Engine:
             executions=executions,
             settling=settling,
             limits=_create_limits(settings),
+            webhooks=webhooks,
         )
         self.creates.patient_until = clock.monotonic() + settings.lease
         self.runs = runs = Runs(
@@ -117,21 +134,55 @@ class Engine:
         self.inputs = Inputs(
             store=store, clock=clock, journal=journal, ownership=ownership, settling=settling, runs=runs
         )
-        self.threads = Threads(store, clock)
+        self._serve_threads(patience=settings.cancel_grace + DELETION_MARGIN)
+        self.retention = Retention(
+            store=store.retention,
+            bus=bus,
+            clock=clock,
+            agents=agents,
+            tail=tail,
+            metrics=metrics,
+            defaults=_keep(settings),
+            on_deleted=self.deletions.deleted,
+        )
+        self.schedules = Schedules(
+            store=store.schedules,
+            clock=clock,
+            agents=agents,
+            creates=self.creates,
+            webhooks=webhooks,
+            metrics=metrics,
+        )
         self.promotions = Promotions(store, bus)
         self.folding = Folding(store, clock, ownership, metrics, delay=settings.fold_delay)
         self.sweeps = Sweeps(store=store, bus=bus, clock=clock, ownership=ownership, settling=settling)
         self.attendance = Attendance(store, clock, hub)
         self.follow_ups = FollowUps(store, self.creates)
         self.offspring = Offspring(store, settling)
-        executions.on_ended += [self.promotions.ended, self.offspring.ended, self.follow_ups.ended]
+        executions.on_ended += [self.promotions.ended, self.offspring.ended, self.follow_ups.ended, webhooks.ended]
         executions.on_queued = lambda owned: bus.ring([Ring("work", owned.run.agent_id)])
-        journal.on_published.append(hub.published)
-        metrics.gauge("penstock_owned_runs", "Runs that this core owns", lambda: len(ownership))
-        metrics.gauge("penstock_watches", "Open watches", lambda: len(hub))
-        metrics.gauge("penstock_workers", "Connected workers", lambda: len(self.workers.sessions))
-        metrics.gauge("penstock_tail_bytes", "Committed events kept in memory", lambda: tail.size)
-        metrics.gauge("penstock_journal_runs", "Runs that wait for a commit", lambda: journal.backlog)
+        journal.on_published += (hub.published, self.thread_hub.published, self.deletions.published)
+        self._show_gauges()
+
+    def _show_gauges(self) -> None:
+        self.metrics.gauge("penstock_owned_runs", "Runs that this core owns", lambda: len(self.ownership))
+        self.metrics.gauge("penstock_watches", "Open watches", lambda: len(self.hub))
+        self.metrics.gauge("penstock_workers", "Connected workers", lambda: len(self.workers.sessions))
+        self.metrics.gauge("penstock_tail_bytes", "Committed events kept in memory", lambda: self.tail.size)
+        self.metrics.gauge("penstock_webhooks_in_flight", "Webhooks under way", lambda: self.webhooks.in_flight)
+        self.metrics.gauge("penstock_journal_runs", "Runs that wait for a commit", lambda: self.journal.backlog)
+
+    def _serve_threads(self, *, patience: float) -> None:
+        """Put together what serves threads, deletions and bulk cancels: it needs all the rest, and nothing needs it."""
+        store, clock, runs, hub = self.store, self.clock, self.runs, self.hub
+        self.bulk_cancels = BulkCancels(store, runs, clock)
+        self.threads = Threads(store, clock)
+        self.thread_states = ThreadStates(store)
+        self.thread_forks = ThreadForks(store, self.logs, clock)
+        self.thread_hub = thread_hub = ThreadHub(store, hub, clock)
+        self.deletions = Deletions(
+            store=store, clock=clock, runs=runs, hub=hub, thread_hub=thread_hub, tail=self.tail, patience=patience
+        )
 
     async def status(self) -> GetStatusResponse:
         """Return what SystemService.GetStatus tells."""
@@ -181,4 +232,24 @@ def _create_limits(settings: CoreSettings) -> CreateLimits:
         max_queued_per_agent=settings.max_queued_per_agent,
         disconnect_grace=settings.disconnect_grace,
         max_depth=settings.max_depth,
+    )
+
+
+def _keep(settings: CoreSettings) -> Keep:
+    return Keep(
+        events=round(settings.keep_events * 1_000_000),
+        messages=round(settings.keep_messages * 1_000_000),
+        runs=round(settings.keep_runs * 1_000_000),
+    )
+
+
+def _webhook_limits(settings: CoreSettings) -> WebhookLimits:
+    return WebhookLimits(
+        secrets=parse_secrets(settings.webhook_secret.get_secret_value()),
+        allow_http=settings.webhook_allow_http,
+        timeout=settings.webhook_timeout,
+        attempts=settings.webhook_attempts,
+        first_pause=settings.webhook_backoff,
+        longest_pause=settings.webhook_max_backoff,
+        concurrency=settings.webhook_concurrency,
     )

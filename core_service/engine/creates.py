@@ -21,6 +21,7 @@ from core_service.engine.metrics import Metrics
 from core_service.engine.owned import OwnedRun
 from core_service.engine.sessions import WorkerSession
 from core_service.engine.settling import Settling
+from core_service.engine.webhooks import Webhooks
 from core_service.ports import Bus, Clock, Created, FollowUp, NewRun, RequestKey, Ring, Segment, Store
 from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import BusyPolicy, DisconnectPolicy, Run, RunOptions, RunState
@@ -74,6 +75,7 @@ class Creates:
         executions: Executions,
         settling: Settling,
         limits: CreateLimits,
+        webhooks: Webhooks,
     ) -> None:
         self._core_id = core_id
         self._store = store
@@ -86,6 +88,7 @@ class Creates:
         self._executions = executions
         self._settling = settling
         self._limits = limits
+        self._webhooks = webhooks
         self._errands = Errands()
         self.draining = False
         self.patient_until = 0.0
@@ -93,6 +96,7 @@ class Creates:
 
     async def create(self, tenant: str, request: CreateRunRequest) -> CreateRunResponse:
         """Create a run and start it at once if a worker is free. See RunService.CreateRun for the refusals."""
+        await self._webhooks.check(request.options.webhook_url)
         return await self._errands.run(self._create(tenant, request))
 
     async def follow_up(self, follow_up: FollowUp) -> Run:
@@ -116,7 +120,8 @@ class Creates:
             raise CoreDraining("This core shuts down; repeat with the same request_id in a moment.")
         check_create(request)
         agent = await self._agents.get(tenant, request.agent_id)
-        draft = self._draft(tenant, request, online=agent.online)
+        depth = await self._depth(tenant, request.parent_run_id)
+        draft = self._draft(tenant, request, online=agent.online, depth=depth)
         created = await self._store_draft(draft, request, follow_up_of)
         if created.steered is not None:
             await self._settling.signal(created.steered)
@@ -128,8 +133,16 @@ class Creates:
                 await self._settling.signal(head)
         return CreateRunResponse(run=created.run, steered=created.steered is not None)
 
-    def _draft(self, tenant: str, request: CreateRunRequest, *, online: bool) -> _Draft:
+    async def _depth(self, tenant: str, parent_run_id: str) -> int:
+        """Return how many runs are above a new one. Whether they may be, the store decides."""
+        if not parent_run_id:
+            return 0
+        parent = await self._store.get_run(tenant, parent_run_id)
+        return parent.depth + 1 if parent is not None else 0
+
+    def _draft(self, tenant: str, request: CreateRunRequest, *, online: bool, depth: int) -> _Draft:
         run = self._new_run(request)
+        run.depth = depth
         now = run.create_time.ToMicroseconds()
         messages = new_messages(request.input, run_id=run.id, now=now)
         queue_timeout = self._queue_timeout(run, online=online)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from core_service.domain.errors import LogDamaged
+from core_service.domain.errors import EventsExpired, LogDamaged
 from core_service.domain.grammar import Grammar, StepKey
 from core_service.domain.records import RunRecords
 from core_service.domain.segments import events, skip
-from core_service.engine.watch import WatchHub
+from core_service.engine.watch import WatchHub, expired
 from core_service.ports import Segment, Store
 from penstock.v1.event_pb2 import Event
 from penstock.v1.run_service_pb2 import ListEventsResponse, WatchRunResponse
@@ -52,6 +52,7 @@ class Logs:
         state_version: int = 0,
     ) -> Grammar:
         """Fold the log up to and with a seq. Mere readers need not know what no log holds: records, and the state.
+        Refuses with EventsExpired.
 
         The folding is done in a thread: a long log takes tens of milliseconds.
         """
@@ -74,11 +75,18 @@ class Logs:
             rows = await self._store.read_segments(run_id, after_seq=seq, limit=ROWS_PER_READ)
             for row in rows:
                 if row.first_seq > seq + 1:
-                    raise LogDamaged(f"The log of {run_id} has no event {seq + 1}.")
+                    raise await self._gap(run_id, seq)
                 yield _behind(row, seq)
                 seq = row.last_seq
             if not rows:
-                raise LogDamaged(f"The log of {run_id} ends at event {seq}, not at {up_to}.")
+                raise await self._gap(run_id, seq)
+
+    async def _gap(self, run_id: str, seq: int) -> EventsExpired | LogDamaged:
+        """Return why a log has nothing behind a seq that lies within it."""
+        head = await self._store.head(run_id)
+        if head is not None and seq + 1 < head.oldest_seq:
+            return expired(run_id, head.oldest_seq)
+        return LogDamaged(f"The log of {run_id} has no event {seq + 1}.")
 
 
 def _behind(row: Segment, seq: int) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from core_service.domain.errors import CoreDraining, RunNotFound
+from core_service.domain.errors import CoreDraining, EventsExpired, RunNotFound
 from core_service.domain.pages import TimePages
 from core_service.domain.run_requests import check_request_id, digest, new_messages
 from core_service.domain.runs import ENDED, WAITING
@@ -46,10 +46,16 @@ class Runs:
             raise RunNotFound(f"There is no run {run_id[:80]!r}.", run_id=run_id[:80])
         return run
 
-    async def snapshot(self, tenant: str, run_id: str) -> tuple[Run, list[Message]]:
-        """Return a run and all its own messages, true at run.last_seq. Refuses with RunNotFound."""
+    async def snapshot(self, tenant: str, run_id: str) -> tuple[Run, Sequence[Message]]:
+        """Return a run and all its own messages, true at run.last_seq. Refuses with RunNotFound.
+
+        Of a run whose events have expired: the messages that its thread keeps.
+        """
         run = await self.get(tenant, run_id)
-        grammar = await self._logs.grammar(run_id, up_to=run.last_seq)
+        try:
+            grammar = await self._logs.grammar(run_id, up_to=run.last_seq)
+        except EventsExpired:
+            return run, await self._store.retention.own_messages(tenant, run_id)
         return run, grammar.messages()
 
     async def page(self, tenant: str, request: ListRunsRequest) -> tuple[Sequence[Run], str]:
@@ -61,6 +67,7 @@ class Runs:
             states=tuple(request.states),
             created_since=request.created_since.ToMicroseconds() if request.HasField("created_since") else None,
             created_before=request.created_before.ToMicroseconds() if request.HasField("created_before") else None,
+            labels=tuple(sorted(request.metadata.items())),
         )
         runs = await self._store.list_runs(tenant, which, Page(size + 1, after))
         if len(runs) <= size:
@@ -71,7 +78,7 @@ class Runs:
     async def wait(self, tenant: str, run_id: str, timeout: float) -> Run:
         """Return the run once it has ended or waits for an answer, or as it is after `timeout` seconds."""
         changed = asyncio.Event()
-        watcher = await self._hub.open(tenant, run_id, 0, lambda _: changed.set())
+        watcher = await self._hub.open(tenant, run_id, None, lambda _: changed.set())
         with self._hub.closing(watcher), contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(timeout, MAX_WAIT_SECONDS)):
                 while watcher.feed.state not in ENDED and watcher.feed.state != WAITING:

@@ -95,6 +95,11 @@ class Tail:
         while self._size > self._total_bytes and len(self._runs) > 1:
             self._size -= self._runs.popitem(last=False)[1].size
 
+    def forget(self, run_id: str) -> None:
+        """Drop what is held of a run: it was deleted, or its events have expired."""
+        if (run := self._runs.pop(run_id, None)) is not None:
+            self._size -= run.size
+
     def after(self, run_id: str, seq: int, *, max_bytes: int) -> Segment | None:
         """Return the run's events from seq + 1 on, joined up to about `max_bytes`; None: ask the store."""
         run = self._runs.get(run_id)

@@ -1,17 +1,17 @@
-"""Threads as clients see them: create, read, list, messages."""
+"""Threads as clients see them: create, read, list, messages, storage."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from core_service.domain.errors import CoreDraining, InvalidPageToken, ThreadNotFound
 from core_service.domain.ids import new_id
 from core_service.domain.pages import TextPages, TimePages
-from core_service.domain.run_requests import check_labels, check_request_id, check_thread_id
-from core_service.ports import Clock, Page, RequestKey, Store
+from core_service.domain.run_requests import check_labels, check_thread_id
+from core_service.engine.request_keys import request_key
+from core_service.ports import Clock, Page, Store
 from penstock.v1.message_pb2 import Message
-from penstock.v1.thread_pb2 import Thread
+from penstock.v1.thread_pb2 import Thread, ThreadStorage
 from penstock.v1.thread_service_pb2 import CreateThreadRequest
 
 _THREAD_PAGES = TimePages("threads")
@@ -30,13 +30,13 @@ class Threads:
         """Create a thread. Refuses with ThreadExists, IdempotencyMismatch."""
         if self.draining:
             raise CoreDraining("This core shuts down; repeat with the same request_id in a moment.")
-        check_request_id(request.request_id)
+        key = request_key("create_thread", tenant, request)
         check_thread_id(request.thread_id)
         check_labels(request.metadata)
         thread = Thread(id=request.thread_id or new_id("thr"), metadata=request.metadata)
         thread.create_time.FromMicroseconds(self._clock.now())
         thread.update_time.CopyFrom(thread.create_time)
-        return await self._store.create_thread(tenant, thread, request=_key(tenant, request))
+        return await self._store.create_thread(tenant, thread, request=key)
 
     async def get(self, tenant: str, thread_id: str) -> Thread:
         """Return a thread. Refuses with ThreadNotFound."""
@@ -69,10 +69,6 @@ class Threads:
         messages = [message for _, message in found[:size]]
         return messages, _MESSAGE_PAGES.token(str(found[size - 1][0])) if len(found) > size else ""
 
-
-def _key(tenant: str, request: CreateThreadRequest) -> RequestKey | None:
-    if not request.request_id:
-        return None
-    bare = CreateThreadRequest(thread_id=request.thread_id, metadata=request.metadata)
-    digest = hashlib.sha256(tenant.encode() + b"\0" + bare.SerializeToString(deterministic=True)).digest()
-    return RequestKey("create_thread", request.request_id, digest)
+    async def storage(self, tenant: str, thread_id: str) -> ThreadStorage:
+        """Return what a thread occupies. Refuses with ThreadNotFound."""
+        return await self._store.storage_of(tenant, thread_id)

@@ -34,7 +34,7 @@ MAX_READ_BYTES = 1 << 20
 class Feed:
     """What is known of a run that somebody watches: where its log ends, and its state there."""
 
-    __slots__ = ("grace", "last_seq", "oldest_seq", "run_id", "state", "tenant", "watchers")
+    __slots__ = ("grace", "is_deleted", "last_seq", "oldest_seq", "run_id", "state", "tenant", "watchers")
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
@@ -42,6 +42,7 @@ class Feed:
         self.last_seq = 0
         self.oldest_seq = 1
         self.state: RunState.ValueType = RunState.RUN_STATE_UNSPECIFIED
+        self.is_deleted = False
         self.watchers: dict[Watcher, None] = {}
         self.grace: int | None = None
         """Microseconds without a watcher after which the run is cancelled; None: never."""
@@ -65,8 +66,8 @@ class Watcher:
 
     @property
     def behind(self) -> bool:
-        """True when the log goes on behind the cursor."""
-        return self.cursor < self.feed.last_seq
+        """True when there is something to take behind the cursor: events, or the news that the run was deleted."""
+        return self.cursor < self.feed.last_seq or self.feed.is_deleted
 
     @property
     def over(self) -> bool:
@@ -88,9 +89,15 @@ class Watcher:
         return segment
 
     async def read(self, max_bytes: int) -> None:
-        """Read what lies behind the cursor from the store, so that `take` finds it."""
+        """Read what lies behind the cursor from the store, so that `take` finds it.
+
+        Refuses with RunNotFound, EventsExpired, LogDamaged.
+        """
+        if self.feed.is_deleted:
+            raise not_found(self.feed.run_id)
         rows = await self._hub.store.read_segments(self.feed.run_id, after_seq=self.cursor, limit=self._rows)
-        self._check(rows)
+        if not self._follow(rows):
+            await self._explain_gap()
         size = sum(len(row.data) for row in rows)
         if size > MAX_READ_BYTES:
             self._rows = max(1, self._rows // 4)
@@ -107,20 +114,31 @@ class Watcher:
         await self.read(max_bytes)
         return self.take(max_bytes)
 
-    def _check(self, rows: Sequence[Segment]) -> None:
-        """Refuse rows that do not follow one another from the cursor on (ENGINE.md J2)."""
+    def _follow(self, rows: Sequence[Segment]) -> bool:
+        """Tell whether rows follow one another from the cursor on (ENGINE.md J2)."""
         seq = self.cursor
         for row in rows:
             if row.first_seq > seq + 1:
-                break
+                return False
             seq = row.last_seq
-        else:
-            if rows:
-                return
-        if seq + 1 < self.feed.oldest_seq:
-            raise expired(self.feed.run_id, self.feed.oldest_seq)
+        return bool(rows)
+
+    async def _explain_gap(self) -> None:
+        """Refuse to go on: the run was deleted, or its events have expired, since it was last looked at, or worse."""
+        run_id = self.feed.run_id
+        head = await self._hub.store.head(run_id)
+        if head is None:
+            raise not_found(run_id)
+        self.feed.oldest_seq = head.oldest_seq
+        if self.cursor + 1 < head.oldest_seq:
+            raise expired(run_id, head.oldest_seq)
         self._hub.metrics.damaged.inc()
-        raise LogDamaged(f"The log of {self.feed.run_id} has no event {seq + 1}.")
+        raise LogDamaged(f"The log of {run_id} has no event {self.cursor + 1}.")
+
+
+def not_found(run_id: str) -> RunNotFound:
+    """Return the refusal of a run that is not there."""
+    return RunNotFound(f"There is no run {run_id[:80]!r}.", run_id=run_id[:80])
 
 
 def expired(run_id: str, oldest_seq: int) -> EventsExpired:
@@ -183,6 +201,14 @@ class WatchHub:
                 for watcher in tuple(feed.watchers):
                     watcher.notify(watcher)
 
+    def forget(self, run_id: str) -> None:
+        """The run was deleted: its watchers are told, and whoever comes next finds none."""
+        feed = self._feeds.pop(run_id, None)
+        if feed is not None:
+            feed.is_deleted = True
+            for watcher in tuple(feed.watchers):
+                watcher.notify(watcher)
+
     def kept_alive(self) -> dict[str, float]:
         """Return the watched runs that are cancelled when nobody watches them, each with its grace in seconds."""
         return {
@@ -198,18 +224,23 @@ class WatchHub:
             for watcher in tuple(feed.watchers):
                 watcher.notify(watcher)
 
-    async def open(self, tenant: str, run_id: str, after: int, notify: Callable[[Watcher], None]) -> Watcher:
-        """Start to watch a run behind `after`. Refuses with RunNotFound, CursorAhead, EventsExpired, CoreDraining."""
+    async def open(self, tenant: str, run_id: str, after: int | None, notify: Callable[[Watcher], None]) -> Watcher:
+        """Start to watch a run behind `after`; None: behind its newest event.
+
+        Refuses with RunNotFound, CursorAhead, EventsExpired, CoreDraining.
+        """
         if self.draining:
             raise CoreDraining("This core shuts down; watch again in a moment.")
         feed = self._feeds.setdefault(run_id, Feed(run_id))
-        watcher = Watcher(self, feed, after, notify)
+        watcher = Watcher(self, feed, after or 0, notify)
         feed.watchers[watcher] = None  # interested first, then look: news in between are not missed
         try:
             await self._look(feed)
-            if after > feed.last_seq:  # of a commit that this core made and has not heard of yet
+            if after is None:
+                watcher.cursor = feed.last_seq
+            elif after > feed.last_seq:  # of a commit that this core made and has not heard of yet
                 await self._look_up(feed)
-            self._admit(tenant, feed, after)
+            self._admit(tenant, feed, watcher.cursor)
         except BaseException:
             self.close(watcher)
             raise
@@ -256,7 +287,7 @@ class WatchHub:
     @staticmethod
     def _admit(tenant: str, feed: Feed, after: int) -> None:
         if feed.tenant != tenant:
-            raise RunNotFound(f"There is no run {feed.run_id[:80]!r}.", run_id=feed.run_id[:80])
+            raise not_found(feed.run_id)
         if after < 0:
             raise InvalidArgument("after_seq must not be negative.", field="after_seq")
         if after > feed.last_seq:

@@ -29,7 +29,8 @@ class Ring:
     """A doorbell: it says that something may have changed, and carries no data."""
 
     topic: str
-    """`run` (events were appended), `work` (a run of an agent waits) or `signal` (a cancel or an answer waits)."""
+    """`run` (events were appended), `work` (a run of an agent waits), `signal` (a cancel or an answer waits) or
+    `expired` (events of a run were deleted)."""
     key: str
     """The run, or for `work` the agent."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from edge.flat_json import dumps, flat
 from penstock.cli.client import core_flags, json_flag, talk
 from penstock.cli.tables import show_table
 from penstock.client import Client
+from penstock.flat_json import dumps, flat
 
 
 @click.command

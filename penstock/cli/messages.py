@@ -8,7 +8,7 @@ from typing import assert_never
 
 import click
 
-from edge.flat_json import enum_names
+from penstock.flat_json import enum_names
 from penstock.v1.message_pb2 import Message, Part, Role, ToolOutcome
 
 _ROLES = enum_names(Role.DESCRIPTOR)

@@ -1,4 +1,4 @@
-"""`penstock runs`: list, show, watch and cancel runs."""
+"""`penstock runs`: list, show, watch, steer and cancel runs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import UTC
 import click
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from edge.flat_json import dumps, enum_names, flat
 from penstock.cli.client import core_flags, json_flag, talk
 from penstock.cli.follow import Follower, chosen_view, exit_code
 from penstock.cli.messages import show_messages
 from penstock.cli.tables import show_table
 from penstock.client import Client
+from penstock.flat_json import dumps, enum_names, flat
 from penstock.v1.run_pb2 import EndReason, Run, RunState
 
 _STATE_NAMES = enum_names(RunState.DESCRIPTOR)
@@ -22,7 +22,7 @@ STATES = {_STATE_NAMES[state]: state for state in RunState.values() if state != 
 
 @click.group
 def runs() -> None:
-    """List, show, watch and cancel runs."""
+    """List, show, watch, steer and cancel runs."""
 
 
 @runs.command("list")
@@ -107,6 +107,22 @@ def cancel(run_ids: tuple[str, ...], *, as_json: bool, **given: object) -> None:
                 _write_json(run)
             else:
                 click.echo(f"{run.id} is {_STATE_NAMES.get(run.state, 'unknown')}{_wish(run)}")
+        return 0
+
+    talk(given, conversation)
+
+
+@runs.command
+@click.argument("run_id", metavar="RUN")
+@click.argument("text")
+@json_flag
+@core_flags
+def steer(run_id: str, text: str, *, as_json: bool, **given: object) -> None:
+    """Hand a message to a run that is under way. What it does not read before its end becomes a run of its own."""
+
+    async def conversation(client: Client) -> int:
+        message = await client.steer(run_id, text)
+        click.echo(dumps(flat(message)) if as_json else f"{message.id} is in the inbox of {run_id}")
         return 0
 
     talk(given, conversation)

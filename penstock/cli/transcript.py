@@ -11,8 +11,8 @@ from typing import TextIO, assert_never
 
 import click
 
-from edge.flat_json import enum_names
 from penstock.cli.messages import described, harmless, shortened
+from penstock.flat_json import enum_names
 from penstock.v1.event_pb2 import Event, PartDelta, RunEnded, RunRetrying
 from penstock.v1.message_pb2 import PartKind
 from penstock.v1.run_pb2 import EndReason, InputRequest, RunState

@@ -21,7 +21,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class RetentionPolicy(_message.Message):
-    """How long after its end a run's things are kept."""
+    """How long after its end a run's things are kept. Zero: for ever. A field that is not set is left to the tenant's policy,
+    and that one's to the server's settings.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

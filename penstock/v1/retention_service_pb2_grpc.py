@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class RetentionServiceStub:
     """Reads and sets policies of retention. The policy without an agent is that of the whole tenant; an agent's own policy
-    wins field by field.
+    wins field by field. What neither says, the server's settings say.
     """
 
     def __init__(self, channel):
@@ -55,11 +55,11 @@ class RetentionServiceStub:
 
 class RetentionServiceServicer:
     """Reads and sets policies of retention. The policy without an agent is that of the whole tenant; an agent's own policy
-    wins field by field.
+    wins field by field. What neither says, the server's settings say.
     """
 
     def SetRetention(self, request, context):
-        """Sets a policy; fields that are not set are not limited, or as the tenant's policy says.
+        """Sets a policy. INVALID_ARGUMENT when it says nothing. NOT_FOUND / AGENT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,7 +107,7 @@ def add_RetentionServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class RetentionService:
     """Reads and sets policies of retention. The policy without an agent is that of the whole tenant; an agent's own policy
-    wins field by field.
+    wins field by field. What neither says, the server's settings say.
     """
 
     @staticmethod

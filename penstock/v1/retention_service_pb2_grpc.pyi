@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class RetentionServiceStub:
     """Reads and sets policies of retention. The policy without an agent is that of the whole tenant; an agent's own policy
-    wins field by field.
+    wins field by field. What neither says, the server's settings say.
     """
 
     @_typing.overload
@@ -36,7 +36,7 @@ class RetentionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RetentionServiceAsyncStub: ...
     SetRetention: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.SetRetentionRequest, _retention_service_pb2.SetRetentionResponse]
-    """Sets a policy; fields that are not set are not limited, or as the tenant's policy says."""
+    """Sets a policy. INVALID_ARGUMENT when it says nothing. NOT_FOUND / AGENT_NOT_FOUND."""
     ListRetention: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.ListRetentionRequest, _retention_service_pb2.ListRetentionResponse]
     """Returns all policies of the tenant."""
     DeleteRetention: _grpc.UnaryUnaryMultiCallable[_retention_service_pb2.DeleteRetentionRequest, _retention_service_pb2.DeleteRetentionResponse]
@@ -45,12 +45,12 @@ class RetentionServiceStub:
 @_typing.type_check_only
 class RetentionServiceAsyncStub(RetentionServiceStub):
     """Reads and sets policies of retention. The policy without an agent is that of the whole tenant; an agent's own policy
-    wins field by field.
+    wins field by field. What neither says, the server's settings say.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SetRetention: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.SetRetentionRequest, _retention_service_pb2.SetRetentionResponse]  # type: ignore[assignment]
-    """Sets a policy; fields that are not set are not limited, or as the tenant's policy says."""
+    """Sets a policy. INVALID_ARGUMENT when it says nothing. NOT_FOUND / AGENT_NOT_FOUND."""
     ListRetention: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.ListRetentionRequest, _retention_service_pb2.ListRetentionResponse]  # type: ignore[assignment]
     """Returns all policies of the tenant."""
     DeleteRetention: _aio.UnaryUnaryMultiCallable[_retention_service_pb2.DeleteRetentionRequest, _retention_service_pb2.DeleteRetentionResponse]  # type: ignore[assignment]
@@ -58,7 +58,7 @@ class RetentionServiceAsyncStub(RetentionServiceStub):
 
 class RetentionServiceServicer:
     """Reads and sets policies of retention. The policy without an agent is that of the whole tenant; an agent's own policy
-    wins field by field.
+    wins field by field. What neither says, the server's settings say.
     """
 
     def SetRetention(
@@ -66,7 +66,7 @@ class RetentionServiceServicer:
         request: _retention_service_pb2.SetRetentionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retention_service_pb2.SetRetentionResponse, _abc.Awaitable[_retention_service_pb2.SetRetentionResponse]]:
-        """Sets a policy; fields that are not set are not limited, or as the tenant's policy says."""
+        """Sets a policy. INVALID_ARGUMENT when it says nothing. NOT_FOUND / AGENT_NOT_FOUND."""
 
     def ListRetention(
         self,

@@ -18,6 +18,9 @@ WAIT = 10.0
 
 Matches = Callable[..., bool]
 
+PARTS = ("retention", "schedules", "webhooks")
+"""Ports within the store's. The gates of their methods have names like `schedules.advance`."""
+
 
 class Gate:
     """Holds the calls of one method that match, once each has come as far as the gate stands."""
@@ -93,7 +96,12 @@ class GatedStore:
             gate.open()
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._inner, name)
+        if name in PARTS:
+            return GatedPart(self, name, getattr(self._inner, name))
+        return self.gated(name, getattr(self._inner, name))
+
+    def gated(self, name: str, method: Any) -> Any:
+        """A method of the store, behind the gates that have its name."""
         if not inspect.iscoroutinefunction(method):
             return method
 
@@ -122,3 +130,15 @@ class GatedStore:
                 gate.times -= 1
                 return gate
         return None
+
+
+class GatedPart:
+    """A port within the store's, through the same gates."""
+
+    def __init__(self, store: GatedStore, name: str, inner: object) -> None:
+        self._store = store
+        self._name = name
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return self._store.gated(f"{self._name}.{name}", getattr(self._inner, name))

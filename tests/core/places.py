@@ -47,7 +47,10 @@ SELECT r.run_id, r.thread_id, r.state, r.reason, r.holds_thread, h.owner, h.last
     r.failures
 FROM runs r JOIN heads h ON h.run_id = r.run_id ORDER BY r.created, r.run_id
 """
-SEGMENTS = "SELECT run_id, first_seq, last_seq, codec, data FROM segments ORDER BY run_id, last_seq"
+SEGMENTS = """
+SELECT run_id, first_seq, last_seq, codec, data FROM segments
+WHERE run_id NOT IN (SELECT resource_id FROM deletions) ORDER BY run_id, last_seq
+"""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2
@@ -16,6 +16,7 @@ from penstock.v1.agent_pb2 import Agent
 from penstock.v1.agent_service_pb2_grpc import AgentServiceStub
 from penstock.v1.event_pb2 import Event
 from penstock.v1.message_pb2 import Message, Part, Role, TextPart
+from penstock.v1.retention_service_pb2_grpc import RetentionServiceStub
 from penstock.v1.run_pb2 import EndReason, Input, InputAnswer, Run, RunOptions, RunState
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,
@@ -34,6 +35,7 @@ from penstock.v1.run_service_pb2 import (
     WatchRunRequest,
 )
 from penstock.v1.run_service_pb2_grpc import RunServiceStub
+from penstock.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from penstock.v1.system_service_pb2 import GetStatusRequest, GetStatusResponse
 from penstock.v1.system_service_pb2_grpc import SystemServiceStub
 from penstock.v1.thread_service_pb2_grpc import ThreadServiceStub
@@ -47,11 +49,19 @@ from tests.core.watches import ManyWatches, Watch
 
 if TYPE_CHECKING:  # the stubs for grpc.aio have types of their own, and no code
     from penstock.v1.agent_service_pb2_grpc import AgentServiceAsyncStub
+    from penstock.v1.retention_service_pb2_grpc import RetentionServiceAsyncStub
     from penstock.v1.run_service_pb2_grpc import RunServiceAsyncStub
+    from penstock.v1.schedule_service_pb2_grpc import ScheduleServiceAsyncStub
     from penstock.v1.system_service_pb2_grpc import SystemServiceAsyncStub
     from penstock.v1.thread_service_pb2_grpc import ThreadServiceAsyncStub
 
 AGENT = "echo"
+
+
+class Cancellable(Protocol):
+    """A call that a client can go away from."""
+
+    def cancel(self) -> None: ...
 
 
 class RunningCore:
@@ -64,6 +74,8 @@ class RunningCore:
     threads: ThreadServiceAsyncStub
     agents: AgentServiceAsyncStub
     system: SystemServiceAsyncStub
+    schedules: ScheduleServiceAsyncStub
+    retention: RetentionServiceAsyncStub
 
     def __init__(self, place: Place, *, clock: Clock | None = None, **settings: object) -> None:
         self.place = place
@@ -71,7 +83,7 @@ class RunningCore:
         self.settings = settings
         self.sightings: list[Sighting] = []
         self.workers: list[ScriptedWorker] = []
-        self.watches: list[Watch | ManyWatches] = []
+        self.watches: list[Cancellable] = []
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
 
@@ -99,6 +111,8 @@ class RunningCore:
         self.threads = ThreadServiceStub(self.channel)
         self.agents = AgentServiceStub(self.channel)
         self.system = SystemServiceStub(self.channel)
+        self.schedules = ScheduleServiceStub(self.channel)
+        self.retention = RetentionServiceStub(self.channel)
 
     async def stop(self) -> None:
         """Drain."""

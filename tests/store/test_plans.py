@@ -14,10 +14,13 @@ from core_service.adapters.sql import (
     agents,
     changes,
     delays,
+    deletions,
     dispatch,
     endings,
+    expiry,
     families,
     folding,
+    forks,
     inbox,
     log,
     messages,
@@ -26,11 +29,17 @@ from core_service.adapters.sql import (
     places,
     questions,
     requests,
+    retention,
     runs,
+    schedules,
     signals,
+    storage,
     superseding,
+    thread_runs,
+    thread_state,
     threads,
     watching,
+    webhooks,
 )
 from core_service.adapters.sql.migrate import migrate_sqlite
 from core_service.adapters.sql.statements import Statement, sqlite_statements
@@ -39,10 +48,13 @@ MODULES = (
     agents,
     changes,
     delays,
+    deletions,
     dispatch,
     endings,
+    expiry,
     families,
     folding,
+    forks,
     inbox,
     log,
     messages,
@@ -51,11 +63,17 @@ MODULES = (
     places,
     questions,
     requests,
+    retention,
     runs,
+    schedules,
     signals,
+    storage,
     superseding,
+    thread_runs,
+    thread_state,
     threads,
     watching,
+    webhooks,
 )
 
 BOUNDED = {
@@ -71,7 +89,7 @@ BOUNDED = {
 """Partial indexes: they have only what is active or waits for somebody, and may be read from end to end."""
 
 POSTGRES_ONLY = {"changes.LOCK_THREADS"}
-FEW_ROWS = {"cores", "json_each", "CONSTANT"}
+FEW_ROWS = {"cores", "deletions", "json_each", "CONSTANT"}
 
 
 def statements(module: ModuleType) -> dict[str, Statement]:
@@ -85,6 +103,9 @@ def statements(module: ModuleType) -> dict[str, Statement]:
 
 
 ALL = {name: one for module in MODULES for name, one in statements(module).items()}
+ALL |= {f"deletions.PENDING[{kind}]": one for kind, one in deletions.PENDING.items()}
+ALL |= {f"deletions.DONE[{kind}]": one for kind, one in deletions.DONE.items()}
+ALL |= {f"deletions.RECORDS[{name}]": one for name, one in deletions.RECORDS.items()}
 ALL |= {f"runs.PAGES{key}": page for key, page in runs.PAGES.items()}
 ALL |= {f"questions.PAGES{key}": page for key, page in questions.PAGES.items()}
 ALL |= {f"runs.labelled_page({number})": runs.labelled_page(number) for number in (1, 3)}
@@ -93,19 +114,29 @@ USED = {
     "dispatch.OVERDUE": {"runs_overdue", "runs_to_cancel"},
     "delays.DUE": {"runs_delayed"},
     "endings.UNSETTLED": {"inputs_of_run", "sqlite_autoindex_inbox_1"},
+    "expiry.OVERDUE": {"runs_ended"},
+    "expiry.OVERDUE_WHOLE": {"runs_ended", "webhooks_of_run", "inbox_to_follow_up"},
+    "expiry.PORTION": {"segments_of_run"},
     "families.CHILDREN": {"runs_of_parent"},
+    "deletions.FOLLOWED_RUN": {"inbox_to_follow_up"},
+    "deletions.SOME_SEGMENTS": {"segments_of_run"},
     "inbox.TO_FOLLOW": {"inbox_to_follow_up"},
     "places.SITUATION": {"runs_holder", "runs_waiting_turn", "runs_delayed_of_thread"},
     "questions.OVERDUE": {"inputs_to_expire"},
     "questions.PAGES(True, '')": {"inputs_open"},
     "questions.PAGES(None, '')": {"inputs_by_time"},
     "questions.PAGES(None, 'thread')": {"runs_of_thread", "inputs_of_run"},
+    "schedules.DUE": {"schedules_due"},
+    "schedules.PAGE": {"schedules_by_time"},
     "signals.NOBODYS": {"inputs_unseen", "runs_to_cancel"},
+    "storage.LOG": {"runs_of_thread", "segments_of_run"},
+    "thread_state.BUSY_WITH": {"runs_holder", "runs_waiting_turn"},
     "superseding.ACTIVE": {"runs_holder", "runs_waiting_turn"},
     "runs.PAGES(False, False)": {"runs_by_time"},
     "runs.PAGES(True, False)": {"runs_of_thread"},
     "runs.PAGES(False, True)": {"runs_of_agent"},
     "runs.PAGES(True, True)": {"runs_of_thread"},
+    "webhooks.CLAIM": {"webhooks_due"},
     "watching.UNWATCHED": {"runs_to_be_watched"},
     "runs.labelled_page(3)": {"sqlite_autoindex_run_labels_1"},
 }

@@ -16,6 +16,8 @@ from core_service.adapters.sql.schema import (
     IS_NEXT,
     IS_OPEN,
     IS_QUEUED_HEAD,
+    IS_THREAD_DELETION,
+    deletions,
     inputs,
     runs,
     threads,
@@ -70,6 +72,9 @@ _nobody_queued = ~exists().where(
     runs.c.available_time <= now(),
     runs.c.cancel_reason.is_(None),
 )
+_is_being_deleted = exists().where(
+    IS_THREAD_DELETION, deletions.c.tenant == text("tenant"), deletions.c.resource_id == text("thread")
+)
 SITUATION = select(
     select(runs.c.run_id).where(_in_thread, IS_HOLDER).scalar_subquery().label("holder"),
     select(runs.c.state).where(_in_thread, IS_HOLDER).scalar_subquery().label("holder_state"),
@@ -79,6 +84,7 @@ SITUATION = select(
     select(func.count()).where(_in_thread, IS_DELAYED).scalar_subquery().label("delayed"),
     and_(flag("ready"), integer("available") <= now(), _nobody_queued).label("may_start"),
     now().label("now"),
+    _is_being_deleted.label("is_being_deleted"),
 )
 
 # Whether the n-th head is there; counts no further than the limit.
@@ -119,6 +125,8 @@ class Situation:
     may_start: bool
     """A worker has a credit for it, its time has come, and nobody of its agent waits longer."""
     now: int
+    is_being_deleted: bool
+    """An earlier thread of this id still has remains."""
 
     @property
     def active(self) -> str:
@@ -169,6 +177,8 @@ def _look(transaction: Transaction, new: NewRun) -> tuple[Turn, Situation]:
         ready=new.started is not None and new.session is not None,
     )
     found = Situation(*row)
+    if found.is_being_deleted:
+        raise ThreadBusy("A thread of this id is being deleted. Repeat in a moment, or use another id.")
     cancelled = found.holder_cancel is not None
     turn = decide(new.policy, found.holder_state, waiting=found.waiting, cancelled=cancelled, delayed=new.delayed)
     return turn, found

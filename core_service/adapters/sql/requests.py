@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from core_service.adapters.sql.rows import MICROS
 from core_service.adapters.sql.schema import idempotency
 from core_service.adapters.sql.statements import all_given, count, given, integer, now, text
-from core_service.adapters.sql.transaction import Transaction, check_text
+from core_service.adapters.sql.transaction import Row, Transaction, check_text
 from core_service.domain.errors import IdempotencyMismatch
 from core_service.ports import RequestKey
 
@@ -34,6 +34,7 @@ CLAIM = _CLAIM.on_conflict_do_update(
     where=_columns.expires <= now(),
 ).returning(_columns.resource_id)
 KNOWN = select(_columns.fingerprint, _columns.resource_id).where(*_IS_KEY)
+KNOWN_NOW = KNOWN.where(_columns.expires > now())
 
 POINT = update(idempotency).where(*_IS_KEY).values(resource_id=given(_columns.resource_id))
 
@@ -62,7 +63,20 @@ def claim(
     )
     if fresh is not None:
         return None
-    fingerprint, made = transaction.one(KNOWN, tenant=tenant, operation=request.operation, key=request.key)
+    return _made(transaction.one(KNOWN, tenant=tenant, operation=request.operation, key=request.key), request)
+
+
+def known(transaction: Transaction, tenant: str, request: RequestKey | None) -> str | None:
+    """Return what an earlier call of this request made; None when there was none. Refuses with IdempotencyMismatch."""
+    if request is None:
+        return None
+    check_text("request_id", request.key)
+    row = transaction.row(KNOWN_NOW, tenant=tenant, operation=request.operation, key=request.key)
+    return None if row is None else _made(row, request)
+
+
+def _made(row: Row, request: RequestKey) -> str:
+    fingerprint, made = row
     if bytes(fingerprint) != request.fingerprint:
         raise IdempotencyMismatch(
             "This request id was used before with another body. Use a new one for a new request.",

@@ -201,7 +201,12 @@ def to_thread(row: Row) -> Thread:
 
 def thread_body(thread: Thread) -> bytes:
     """Return what never changes about a thread."""
-    body = Thread(id=thread.id, metadata=thread.metadata, create_time=thread.create_time)
+    body = Thread(
+        id=thread.id,
+        metadata=thread.metadata,
+        create_time=thread.create_time,
+        forked_from_thread_id=thread.forked_from_thread_id,
+    )
     return body.SerializeToString(deterministic=True)
 
 

@@ -108,7 +108,7 @@ runs = Table(
     Column("watched_until", Instant),
     Column("state_before", Text),
     Column("state_before_version", Integer),
-    Column("expired", SmallInteger, nullable=False, server_default="0"),
+    Column("expired", SmallInteger, nullable=False, server_default="0"),  # bit 1: its events, 2: its messages
 )
 
 
@@ -152,7 +152,8 @@ _partial("runs_delayed_of_thread", runs.c.tenant, runs.c.thread_id, where=IS_DEL
 _partial("runs_to_cancel", runs.c.cancel_time, where=IS_TO_CANCEL)
 _partial("runs_of_parent", runs.c.parent_run_id, where=and_(runs.c.parent_run_id.is_not(None), IS_ACTIVE))
 _partial("runs_to_be_watched", runs.c.watched_until, where=and_(runs.c.watched_until.is_not(None), IS_ACTIVE))
-_partial("runs_ended", runs.c.tenant, runs.c.agent_id, runs.c.ended, runs.c.expired, where=runs.c.ended.is_not(None))
+# What has expired already lies elsewhere in it than what has not: a sweep never passes over what earlier ones did.
+_partial("runs_ended", runs.c.tenant, runs.c.agent_id, runs.c.expired, runs.c.ended, where=runs.c.ended.is_not(None))
 Index("runs_by_time", runs.c.tenant, runs.c.created, runs.c.run_id)
 Index("runs_of_thread", runs.c.tenant, runs.c.thread_id, runs.c.created, runs.c.run_id)
 Index("runs_of_agent", runs.c.tenant, runs.c.agent_id, runs.c.created, runs.c.run_id)
@@ -332,3 +333,15 @@ retention = Table(
     Column("keep_messages", BigInteger),
     Column("keep_runs", BigInteger),
 )
+
+# What was deleted and still has remains: they go in pieces, and a crash in between must not leave any behind.
+deletions = Table(
+    "deletions",
+    metadata,
+    Column("kind", SmallInteger, nullable=False),
+    Column("tenant", Id, nullable=False),
+    Column("resource_id", Id, nullable=False),
+    PrimaryKeyConstraint("kind", "tenant", "resource_id"),
+)
+IS_THREAD_DELETION = deletions.c.kind == literal_column("1")
+IS_RUN_DELETION = deletions.c.kind == literal_column("2")

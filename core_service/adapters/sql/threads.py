@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from core_service.adapters.sql import requests
 from core_service.adapters.sql.rows import THREAD, micros, thread_body, to_thread
 from core_service.adapters.sql.runs import END_OF_TIME
-from core_service.adapters.sql.schema import IS_NEXT, runs, threads
+from core_service.adapters.sql.schema import IS_NEXT, IS_THREAD_DELETION, deletions, runs, threads
 from core_service.adapters.sql.statements import all_given, count, integer, now, text
 from core_service.adapters.sql.transaction import Transaction, check_text
 from core_service.domain.errors import ThreadExists, ThreadNotFound
@@ -29,6 +29,9 @@ INSERT = (
     )
     .on_conflict_do_nothing()
     .returning(threads.c.thread_id)
+)
+BEING_DELETED = select(deletions.c.resource_id).where(
+    IS_THREAD_DELETION, deletions.c.tenant == text("tenant"), deletions.c.resource_id == text("thread")
 )
 GET = select(*THREAD).where(*_is_thread)
 PAGE = (
@@ -83,6 +86,8 @@ def create_thread(
     known = requests.claim(transaction, tenant, request, thread.id, lifetime=lifetime)
     if known is None and not _insert(transaction, tenant, thread):
         raise ThreadExists("A thread with this id exists. Use it, or choose another id.", thread_id=thread.id)
+    if known is None:
+        refuse_while_deleted(transaction, tenant, thread.id)
     found = get_thread(transaction, tenant, known or thread.id)
     if found is None:
         raise ThreadNotFound("The thread that this request made is not kept any more.", thread_id=known or thread.id)
@@ -100,6 +105,14 @@ def _insert(transaction: Transaction, tenant: str, thread: Thread) -> bool:
         created=micros(thread.create_time),
     )
     return row is not None
+
+
+def refuse_while_deleted(transaction: Transaction, tenant: str, thread_id: str) -> None:
+    """Refuse a thread that was just inserted while an earlier one of its id still has remains."""
+    if transaction.row(BEING_DELETED, tenant=tenant, thread=thread_id) is not None:
+        raise ThreadExists(
+            "A thread of this id is being deleted. Repeat in a moment, or choose another id.", thread_id=thread_id
+        )
 
 
 def get_thread(transaction: Transaction, tenant: str, thread_id: str) -> Thread | None:

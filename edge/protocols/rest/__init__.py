@@ -1,7 +1,7 @@
 """The native protocol: the contract's messages as JSON resources, and runs as Server-Sent Events (CONTRACT.md 2.8).
 
-Owns the routes below /v1, a module for each resource. Shapes are `edge/flat_json.py` outwards and `edge/json_body.py`
-inwards; frames are `edge/event_json.py`.
+Owns the routes below /v1, a module for each resource. Shapes are `penstock/flat_json.py` outwards and
+`edge/json_body.py` inwards; frames are `edge/event_json.py`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from aiohttp import web
 
 from edge.config import EdgeSettings
 from edge.core import CoreClient
-from edge.protocols.rest import agents, inputs, runs, threads
+from edge.protocols.rest import agents, inputs, runs, thread_events, thread_state, threads
 
-RESOURCES = (agents, threads, runs, inputs)
+RESOURCES = (agents, threads, thread_state, thread_events, runs, inputs)
 
 
 def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:

@@ -7,8 +7,8 @@ from aiohttp import web
 from edge import query
 from edge.config import EdgeSettings
 from edge.core import CoreClient
-from edge.flat_json import flat
 from edge.protocols.rest import shapes
+from penstock.flat_json import flat
 from penstock.v1.agent_service_pb2 import GetAgentRequest, ListAgentsRequest
 
 

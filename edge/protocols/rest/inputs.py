@@ -8,10 +8,10 @@ from aiohttp import web
 from edge import query
 from edge.config import EdgeSettings
 from edge.core import CoreClient
-from edge.flat_json import dumps, flat
 from edge.json_body import fill, refused, take
 from edge.protocols.rest import shapes
 from edge.run_input import read_input
+from penstock.flat_json import dumps, flat
 from penstock.v1.run_service_pb2 import ListInputsRequest, SteerRunRequest, SubmitInputRequest
 
 FILTERS = ("state", "run_id", "agent_id", "thread_id")

@@ -9,10 +9,13 @@ from google.protobuf.message import Message as ProtoMessage
 
 from edge import query
 from edge.config import EdgeSettings
-from edge.flat_json import dumps, flat
 from edge.json_body import Members, read_json, read_members
+from penstock.flat_json import dumps, flat
 
 PAGE = ("page_size", "page_token")
+
+DELETE_SECONDS = 60.0
+"""How long a deletion may take that has to wait for the ends of what it cancels."""
 
 
 async def members(request: web.Request, settings: EdgeSettings) -> Members:

@@ -49,7 +49,7 @@ def _runs() -> None:
     _partial("runs_to_cancel", "runs", ["cancel_time"], f"cancel_time IS NOT NULL AND {active}")
     _partial("runs_of_parent", "runs", ["parent_run_id"], f"parent_run_id IS NOT NULL AND {active}")
     _partial("runs_to_be_watched", "runs", ["watched_until"], f"watched_until IS NOT NULL AND {active}")
-    _partial("runs_ended", "runs", ["tenant", "agent_id", "ended", "expired"], "ended IS NOT NULL")
+    _partial("runs_ended", "runs", ["tenant", "agent_id", "expired", "ended"], "ended IS NOT NULL")
 
 
 def _remember_states() -> None:
