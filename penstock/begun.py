@@ -1,7 +1,7 @@
 """The coroutine of a step that was called.
 
-A step begins where it is called, and its caller is silent until it is over: that has to be known of one that nobody ever
-awaits, too.
+A step begins where it is called, and its caller is silent until it is over. That has to be known also of one that nobody
+awaits.
 """
 
 from __future__ import annotations
