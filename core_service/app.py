@@ -20,6 +20,7 @@ from prometheus_client import start_http_server
 from core_service.adapters.bus_memory import MemoryBus
 from core_service.adapters.clock_system import SystemClock
 from core_service.adapters.store_sql import open_postgres, open_sqlite
+from core_service.adapters.webhook_sender_aiohttp import open_sender
 from core_service.config import CoreSettings
 from core_service.domain.errors import Refusal
 from core_service.domain.ids import new_id
@@ -100,10 +101,13 @@ async def serving(
     """
     clock = clock or SystemClock()
     core_id = new_id("core")
-    async with _open_store(settings, clock, core_id) as opened:
+    async with (
+        _open_store(settings, clock, core_id) as opened,
+        open_sender(allow_private=settings.webhook_allow_private, timeout=settings.webhook_timeout) as sender,
+    ):
         store = wrap_store(opened)
         bus = MemoryBus()
-        engine = Engine(settings, store, bus, clock, core_id)
+        engine = Engine(settings, store, bus, clock, sender, core_id)
         server = grpc.aio.server(options=SERVER_OPTIONS)
         worker_servicer, health_servicer = _add_services(server, engine)
         port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
@@ -218,6 +222,7 @@ async def _background(engine: Engine, bus: Bus, reaper: Reaper) -> AsyncIterator
         engine.thread_hub.run(),
         engine.schedules.run(),
         engine.retention.run(),
+        engine.webhooks.run(),
         reaper.renew(),
         reaper.watch_health(),
         reaper.tick(),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 
+from core_service.domain.webhooks import parse_secrets
 from penstock.settings import Settings
 
 
@@ -61,5 +62,26 @@ class CoreSettings(Settings, table="core"):
     keep_runs: float = Field(
         0.0, ge=0, description="Seconds after its end for which a run is kept, with all it has; 0: for ever."
     )
+    webhook_secret: SecretStr = Field(
+        SecretStr(""),
+        description="whsec_… that signs webhooks; several, separated by blanks, all sign. Without one none are sent.",
+    )
+    webhook_allow_http: bool = Field(False, description="Take webhooks with http:// as well as https://.")
+    webhook_allow_private: bool = Field(
+        False, description="Call webhooks at addresses that are not public: of this machine or its network."
+    )
+    webhook_timeout: float = Field(15.0, gt=0, le=300, description="How long a webhook's receiver may take to answer.")
+    webhook_attempts: int = Field(12, ge=1, le=100, description="Attempts after which a webhook is given up.")
+    webhook_backoff: float = Field(
+        5.0, gt=0, le=3600, description="Pause before the second attempt; four times as long before each further one."
+    )
+    webhook_max_backoff: float = Field(43_200.0, gt=0, description="Longest pause between two attempts.")
+    webhook_concurrency: int = Field(32, ge=1, le=1_000, description="Webhooks that are under way at a time.")
     request_retention: float = Field(86_400.0, gt=0, description="How long request ids are remembered.")
     drain_timeout: float = Field(10.0, ge=0, le=600, description="How long a stopping core takes to hand over.")
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _can_sign(cls, secret: SecretStr) -> SecretStr:
+        parse_secrets(secret.get_secret_value())
+        return secret

@@ -53,7 +53,7 @@ class EdgeSettings(Settings, table="edge"):
     )
 
     openai_cancels_on_disconnect: bool = Field(
-        True, description="OpenAI: cancel the run when its client goes away, since it can never come back."
+        True, description="OpenAI: cancel a run when its client goes away and can never come back to it."
     )
     openai_shows_reasoning: bool = Field(
         True, description="OpenAI: send reasoning as `reasoning_content`, as many clients read it."

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from penstock.flat_json import dumps, enum_names, flat
+from penstock.flat_json import dumps, enum_names, flat, instant
 from penstock.v1.event_pb2 import Event
 from penstock.v1.message_pb2 import PartKind
 
@@ -96,5 +96,5 @@ def _object(event: Event, payload: str | None, name: str, *, run_id: str = "") -
     if run_id:
         fields["run_id"] = run_id
     if event.HasField("create_time"):
-        fields["time"] = event.create_time.ToJsonString()
+        fields["time"] = instant(event.create_time)
     return dumps(fields | flat(getattr(event, payload))) if payload else dumps(fields)

@@ -16,11 +16,13 @@ from aiohttp import web
 from edge.core import CoreClient
 from edge.encoders import Encoder
 from edge.errors import Refusal
+from edge.lifeline import watch_of_client
 from edge.metrics import METRICS, STARTED
 from edge.streams import PING, STREAMS, OpenStream, StreamClosing, Streams
 from edge.watch import Batches
 from penstock.v1.event_pb2 import Event
-from penstock.v1.run_service_pb2 import WatchRunResponse
+from penstock.v1.run_pb2 import Run
+from penstock.v1.run_service_pb2 import CreateRunRequest, WatchRunResponse
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +73,26 @@ async def stream_run(
     )
 
 
+async def stream_new_run(
+    request: web.Request,
+    core: CoreClient,
+    create: CreateRunRequest,
+    encoder: Encoder,
+    *,
+    headers: Callable[[Run], Mapping[str, str]],
+    is_resumable: bool = False,
+    ends_with_client: bool = False,
+) -> web.StreamResponse:
+    """Create a run and answer with its frames as `stream_run` does, without a call of the core before the watch.
+
+    `headers`: what the response says of the run. `ends_with_client`: see `edge/lifeline.py`.
+    """
+    async with watch_of_client(core, create, ends_with_client=ends_with_client) as (run, watch):
+        said = headers(run)
+        del create, run  # an idle stream holds nothing
+        return await stream(request, watch, encoder, headers=said, is_resumable=is_resumable)
+
+
 async def stream(
     request: web.Request,
     watch: Batches,
@@ -82,7 +104,7 @@ async def stream(
     is_resumable: bool = False,
     comment: bytes = PING,
 ) -> web.StreamResponse:
-    """Answer with the frames of a watch that nobody has used yet, as `stream_run` does."""
+    """Answer with the frames of a watch of which nothing was taken yet, as `stream_run` does. Closes the watch."""
     response = EventStreamResponse(headers={**HEADERS, **(headers or {})})
     if request.method == "HEAD":
         await response.prepare(request)

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableVariable
@@ -135,7 +135,8 @@ def _complaint(settings: type[Settings], error: ErrorDetails, flags: Mapping[str
         source = variable
     else:
         source = f"[{settings.table}] {field} in {CONFIG_FILE}"
+    shown = "a secret" if settings.model_fields[field].annotation is SecretStr else repr(error["input"])
     return (
-        f"{source} is {error['input']!r}: {error['msg']}. "
+        f"{source} is {shown}: {error['msg']}. "
         f"Set it by {flag}, {variable} or [{settings.table}] {field} in {CONFIG_FILE}."
     )

@@ -29,8 +29,9 @@ from core_service.adapters.sql.rooms.threads import ThreadRoom
 from core_service.adapters.sql.schedules import SqlSchedules
 from core_service.adapters.sql.sqlite import Sqlite
 from core_service.adapters.sql.transaction import Database, Transaction
+from core_service.adapters.sql.webhooks import SqlWebhooks
 from core_service.domain.errors import Refusal
-from core_service.ports import Clock, RequestKey, RetentionStore, ScheduleStore
+from core_service.ports import Clock, RequestKey, RetentionStore, ScheduleStore, WebhookStore
 from penstock.settings import SettingsError
 
 PING = select(true())
@@ -56,6 +57,7 @@ class SqlStore(LogRoom, RunRoom, SignalRoom, ThreadRoom, HistoryRoom, DeletionRo
         self._claims = count(1)
         self.retention: RetentionStore = SqlRetention(database)
         self.schedules: ScheduleStore = SqlSchedules(database, request_lifetime=request_lifetime)
+        self.webhooks: WebhookStore = SqlWebhooks(database)
 
     async def first_call(self, tenant: str, request: RequestKey, value: str) -> str:
         return await self._database.write(

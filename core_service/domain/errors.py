@@ -188,6 +188,12 @@ class NotServed(Refusal):
     reason = "NOT_SERVED"
 
 
+class WebhooksDisabled(Refusal):
+    """This server sends no webhooks: it was given no secret to sign them with."""
+
+    reason = "WEBHOOKS_DISABLED"
+
+
 class OutputGap(Refusal):
     """A worker skipped an output number."""
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import Message as ProtoMessage
 
-from core_service.domain.errors import InvalidArgument, InvalidOutput, NotServed
+from core_service.domain.errors import InvalidArgument, InvalidOutput
 from core_service.domain.grammar.limits import MAX_STATE_BYTES
 from core_service.domain.ids import new_id
 from core_service.domain.json_text import compact, is_object
@@ -30,8 +30,6 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 MAX_START_DELAY = 366 * 24 * 3600
 """Seconds that a run's start may lie ahead."""
 
-# What the contract has and this version does not do. Refused, because ignoring a limit that somebody set is worse.
-_NOT_SERVED = ("webhook_url",)
 _DURATIONS = ("run_timeout", "queue_timeout", "disconnect_grace")
 _COUNTS = ("max_steps", "token_budget")
 
@@ -107,11 +105,7 @@ def _check_state(text: str) -> None:
 
 
 def normalised_options(options: RunOptions) -> RunOptions:
-    """Return the options with compact JSON. Refuses values out of range and what is not served yet."""
-    for field, _ in options.ListFields():
-        if field.name in _NOT_SERVED:
-            name = f"options.{field.name}"
-            raise NotServed(f"This version of the core does not serve {name} yet.", field=name)
+    """Return the options with compact JSON. Refuses values out of range; webhooks are checked elsewhere."""
     if not -100 <= options.priority <= 100:
         raise InvalidArgument("options.priority must lie between -100 and 100.", field="options.priority")
     if not 0 <= options.max_attempts <= 100:

@@ -29,7 +29,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def stored(given: Schedule, *, schedule_id: str, now: int) -> Schedule:
-    """Return a schedule as it is kept, without what is the core's own. Refuses with InvalidArgument, NotServed."""
+    """Return a schedule as it is kept, without what is the core's own. Refuses with InvalidArgument."""
     if len(given.name) > MAX_NAME or "\0" in given.name:
         raise InvalidArgument(f"name may have {MAX_NAME} characters, without NUL.", field="name")
     if len(given.metadata) >= MAX_LABELS or LABEL in given.metadata:
@@ -53,6 +53,8 @@ def stored(given: Schedule, *, schedule_id: str, now: int) -> Schedule:
 
 def _check_run(request: CreateRunRequest, now: int) -> None:
     """Refuse now what each of its runs would be refused for."""
+    if request.options.HasField("start_time"):
+        raise InvalidArgument("A schedule says when its runs start: leave out start_time.", field="options.start_time")
     check_create(request)
     normalised_options(request.options)
     new_messages(request.input, run_id="", now=now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from core_service.config import CoreSettings
+from core_service.domain.webhooks import parse_secrets
 from core_service.engine.agents import Agents
 from core_service.engine.attendance import Attendance
 from core_service.engine.bulk_cancels import BulkCancels
@@ -37,8 +38,9 @@ from core_service.engine.thread_states import ThreadStates
 from core_service.engine.thread_watch import ThreadHub
 from core_service.engine.threads import Threads
 from core_service.engine.watch import WatchHub
+from core_service.engine.webhooks import WebhookLimits, Webhooks
 from core_service.engine.workers import Workers
-from core_service.ports import Bus, Clock, Keep, Ring, Store
+from core_service.ports import Bus, Clock, Keep, Ring, Store, WebhookSender
 from penstock.v1.system_service_pb2 import GetStatusResponse, WorkerStatus
 
 DELETION_MARGIN = 5.0
@@ -48,9 +50,10 @@ DELETION_MARGIN = 5.0
 class Engine:
     """All engine objects of one core. It knows the ports and no adapter."""
 
-    def __init__(self, settings: CoreSettings, store: Store, bus: Bus, clock: Clock, core_id: str) -> None:
-        self.store, self.clock, self.core_id = store, clock, core_id
-        self.start_time = clock.now()
+    def __init__(
+        self, settings: CoreSettings, store: Store, bus: Bus, clock: Clock, sender: WebhookSender, core_id: str
+    ) -> None:
+        self.store, self.clock, self.core_id, self.start_time = store, clock, core_id, clock.now()
         self.metrics = metrics = Metrics()
         self.ownership = ownership = Ownership()
         self.tail = tail = Tail(run_bytes=settings.tail_run_bytes, total_bytes=settings.tail_bytes)
@@ -107,6 +110,9 @@ class Engine:
             recovery=recovery,
             metrics=metrics,
         )
+        self.webhooks = webhooks = Webhooks(
+            store=store, sender=sender, clock=clock, metrics=metrics, limits=_webhook_limits(settings)
+        )
         self.creates = Creates(
             core_id=core_id,
             store=store,
@@ -119,6 +125,7 @@ class Engine:
             executions=executions,
             settling=settling,
             limits=_create_limits(settings),
+            webhooks=webhooks,
         )
         self.creates.patient_until = clock.monotonic() + settings.lease
         self.runs = runs = Runs(
@@ -139,7 +146,12 @@ class Engine:
             on_deleted=self.deletions.deleted,
         )
         self.schedules = Schedules(
-            store=store.schedules, clock=clock, agents=agents, creates=self.creates, metrics=metrics
+            store=store.schedules,
+            clock=clock,
+            agents=agents,
+            creates=self.creates,
+            webhooks=webhooks,
+            metrics=metrics,
         )
         self.promotions = Promotions(store, bus)
         self.folding = Folding(store, clock, ownership, metrics, delay=settings.fold_delay)
@@ -147,7 +159,7 @@ class Engine:
         self.attendance = Attendance(store, clock, hub)
         self.follow_ups = FollowUps(store, self.creates)
         self.offspring = Offspring(store, settling)
-        executions.on_ended += [self.promotions.ended, self.offspring.ended, self.follow_ups.ended]
+        executions.on_ended += [self.promotions.ended, self.offspring.ended, self.follow_ups.ended, webhooks.ended]
         executions.on_queued = lambda owned: bus.ring([Ring("work", owned.run.agent_id)])
         journal.on_published += (hub.published, self.thread_hub.published, self.deletions.published)
         self._show_gauges()
@@ -157,6 +169,7 @@ class Engine:
         self.metrics.gauge("penstock_watches", "Open watches", lambda: len(self.hub))
         self.metrics.gauge("penstock_workers", "Connected workers", lambda: len(self.workers.sessions))
         self.metrics.gauge("penstock_tail_bytes", "Committed events kept in memory", lambda: self.tail.size)
+        self.metrics.gauge("penstock_webhooks_in_flight", "Webhooks under way", lambda: self.webhooks.in_flight)
         self.metrics.gauge("penstock_journal_runs", "Runs that wait for a commit", lambda: self.journal.backlog)
 
     def _serve_threads(self, *, patience: float) -> None:
@@ -227,4 +240,16 @@ def _keep(settings: CoreSettings) -> Keep:
         events=round(settings.keep_events * 1_000_000),
         messages=round(settings.keep_messages * 1_000_000),
         runs=round(settings.keep_runs * 1_000_000),
+    )
+
+
+def _webhook_limits(settings: CoreSettings) -> WebhookLimits:
+    return WebhookLimits(
+        secrets=parse_secrets(settings.webhook_secret.get_secret_value()),
+        allow_http=settings.webhook_allow_http,
+        timeout=settings.webhook_timeout,
+        attempts=settings.webhook_attempts,
+        first_pause=settings.webhook_backoff,
+        longest_pause=settings.webhook_max_backoff,
+        concurrency=settings.webhook_concurrency,
     )

@@ -21,6 +21,7 @@ from core_service.engine.metrics import Metrics
 from core_service.engine.owned import OwnedRun
 from core_service.engine.sessions import WorkerSession
 from core_service.engine.settling import Settling
+from core_service.engine.webhooks import Webhooks
 from core_service.ports import Bus, Clock, Created, FollowUp, NewRun, RequestKey, Ring, Segment, Store
 from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import BusyPolicy, DisconnectPolicy, Run, RunOptions, RunState
@@ -74,6 +75,7 @@ class Creates:
         executions: Executions,
         settling: Settling,
         limits: CreateLimits,
+        webhooks: Webhooks,
     ) -> None:
         self._core_id = core_id
         self._store = store
@@ -86,6 +88,7 @@ class Creates:
         self._executions = executions
         self._settling = settling
         self._limits = limits
+        self._webhooks = webhooks
         self._errands = Errands()
         self.draining = False
         self.patient_until = 0.0
@@ -93,6 +96,7 @@ class Creates:
 
     async def create(self, tenant: str, request: CreateRunRequest) -> CreateRunResponse:
         """Create a run and start it at once if a worker is free. See RunService.CreateRun for the refusals."""
+        await self._webhooks.check(request.options.webhook_url)
         return await self._errands.run(self._create(tenant, request))
 
     async def follow_up(self, follow_up: FollowUp) -> Run:

@@ -27,6 +27,7 @@ from core_service.domain.run_requests import check_request_id
 from core_service.engine.agents import Agents
 from core_service.engine.creates import Creates
 from core_service.engine.metrics import Metrics
+from core_service.engine.webhooks import Webhooks
 from core_service.ports import Clock, DueSchedule, Page, RequestKey, ScheduleStore
 from penstock.v1.schedule_pb2 import Schedule
 from penstock.v1.schedule_service_pb2 import CreateScheduleRequest, ListSchedulesRequest
@@ -42,12 +43,20 @@ class Schedules:
     """The use cases of ScheduleService, and the loop."""
 
     def __init__(
-        self, *, store: ScheduleStore, clock: Clock, agents: Agents, creates: Creates, metrics: Metrics
+        self,
+        *,
+        store: ScheduleStore,
+        clock: Clock,
+        agents: Agents,
+        creates: Creates,
+        webhooks: Webhooks,
+        metrics: Metrics,
     ) -> None:
         self._store = store
         self._clock = clock
         self._agents = agents
         self._creates = creates
+        self._webhooks = webhooks
         self._metrics = metrics
 
     # ── what clients do ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -62,6 +71,7 @@ class Schedules:
         if following is None:
             raise InvalidArgument("cron never comes true in the next fifty years.", field="cron")
         await self._agents.get(tenant, schedule.agent_id)
+        await self._webhooks.check(schedule.options.webhook_url)
         key = None
         if request.request_id:
             digest = schedules.fingerprint(request.schedule, tenant=tenant)

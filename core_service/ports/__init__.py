@@ -27,6 +27,7 @@ from core_service.ports.records import (
 from core_service.ports.retention import Keep, Kept, RetentionStore, Term
 from core_service.ports.schedules import DueSchedule, ScheduleStore
 from core_service.ports.store import Store
+from core_service.ports.webhooks import Delivery, Response, WebhookSender, WebhookStore
 from core_service.ports.world import Bus, Clock, Ring
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Cleared",
     "Clock",
     "Created",
+    "Delivery",
     "DueSchedule",
     "FollowUp",
     "ForkPoint",
@@ -56,6 +58,7 @@ __all__ = [
     "QuestionRow",
     "Remains",
     "RequestKey",
+    "Response",
     "RetentionStore",
     "Ring",
     "RunChange",
@@ -67,4 +70,6 @@ __all__ = [
     "StepRow",
     "Store",
     "Term",
+    "WebhookSender",
+    "WebhookStore",
 ]

@@ -15,6 +15,7 @@ from core_service.ports.runs import RunStore
 from core_service.ports.schedules import ScheduleStore
 from core_service.ports.signals import SignalStore
 from core_service.ports.threads import ThreadStore
+from core_service.ports.webhooks import WebhookStore
 
 
 class Store(
@@ -34,6 +35,7 @@ class Store(
     """`sqlite` or `postgresql`."""
     retention: RetentionStore
     schedules: ScheduleStore
+    webhooks: WebhookStore
 
     async def first_call(self, tenant: str, request: RequestKey, value: str) -> str:
         """Note a request with a value, and return the value of its first call. Refuses with IdempotencyMismatch."""

@@ -14,6 +14,7 @@ from core_service.engine.runs import MAX_WAIT_SECONDS, Runs
 from core_service.engine.watch import WatchHub
 from core_service.rpc.caller import tenant_of
 from core_service.rpc.errors import Context
+from core_service.rpc.services import call_counter
 from core_service.rpc.watch_many import WatchMany
 from core_service.rpc.watch_run import created, watch_run
 from penstock.v1.run_pb2 import EndReason
@@ -68,6 +69,8 @@ class RunServicer:
         self._logs = logs
         self._bulk_cancels = bulk_cancels
         self._deletions = deletions
+        # However a run is created, it is counted as the call that it might have been.
+        self._note_create = call_counter("/penstock.v1.RunService/CreateRun", hub.metrics)
 
     async def CreateRun(self, request: CreateRunRequest, context: Context) -> CreateRunResponse:
         return await self._creates.create(tenant_of(context), request)
@@ -130,7 +133,7 @@ class RunServicer:
     async def WatchMany(
         self, requests: AsyncIterator[WatchManyRequest], context: Context
     ) -> AsyncIterator[WatchManyResponse]:
-        async with WatchMany(self._hub, tenant_of(context)) as watches:
+        async with WatchMany(self._hub, self._creates, tenant_of(context), self._note_create) as watches:
             async for message in watches.serve(requests):
                 yield message
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from edge.config import EdgeSettings
 from edge.core import CoreClient
-from edge.protocols import ai_sdk, openai_chat, rest
+from edge.protocols import ag_ui, ai_sdk, openai_chat, openai_responses, rest
 
 
 class Adapter(Protocol):
@@ -27,4 +27,6 @@ PROTOCOLS: tuple[Adapter, ...] = (
     rest,
     openai_chat,
     ai_sdk,
+    ag_ui,
+    openai_responses,
 )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core_service.domain.errors import InvalidArgument, NotServed, Refusal
+from core_service.domain.errors import InvalidArgument
 from core_service.domain.schedules import next_time, run_request, stored
 from penstock.v1.message_pb2 import Message, Part, Role, TextPart
 from penstock.v1.run_pb2 import RunOptions
@@ -152,15 +153,10 @@ def test_each_due_time_asks_for_the_same_run_again() -> None:
         ({"metadata": {"schedule_id": "mine"}}, "metadata"),
         ({"metadata": {str(number): "" for number in range(64)}}, "metadata"),
         ({"options": RunOptions(priority=1_000)}, "options.priority"),
+        ({"options": RunOptions(start_time=Timestamp(seconds=1))}, "options.start_time"),
     ],
 )
 def test_schedule_whose_runs_would_be_refused_is_refused(fields: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         stored(wanted(**fields), schedule_id="sch_1", now=0)
     assert refused.value.metadata["field"] == field
-
-
-def test_options_that_are_not_served_are_refused_with_the_schedule() -> None:
-    with pytest.raises(Refusal) as refused:
-        stored(wanted(options=RunOptions(max_steps=3)), schedule_id="sch_1", now=0)
-    assert isinstance(refused.value, NotServed)

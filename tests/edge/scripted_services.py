@@ -12,12 +12,10 @@ from penstock.v1.agent_service_pb2 import (
     ListAgentsResponse,
 )
 from penstock.v1.agent_service_pb2_grpc import AgentServiceServicer
-from penstock.v1.message_pb2 import Message, Part, Role, TextPart
 from penstock.v1.system_service_pb2 import GetStatusRequest, GetStatusResponse
 from penstock.v1.system_service_pb2_grpc import SystemServiceServicer
 from tests.edge.scripted_calls import Context, Refuse, ScriptedCalls, refuse
 
-SAID = Message(id="msg_9", role=Role.ROLE_ASSISTANT, parts=[Part(ordinal=1, text=TextPart(text="Said."))])
 AGENT = Agent(id="echo", name="Echo", description="Repeats.", online=True, metadata={"team": "a"})
 
 

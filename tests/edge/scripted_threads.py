@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from penstock.v1.event_pb2 import Event
+from penstock.v1.message_pb2 import Message
 from penstock.v1.thread_pb2 import Thread, ThreadStorage
 from penstock.v1.thread_service_pb2 import (
     CreateThreadRequest,
@@ -33,8 +34,7 @@ from penstock.v1.thread_service_pb2 import (
     WatchThreadResponse,
 )
 from penstock.v1.thread_service_pb2_grpc import ThreadServiceServicer
-from tests.edge.scripted_calls import Context, Refuse, ScriptedCalls, refuse
-from tests.edge.scripted_services import SAID
+from tests.edge.scripted_calls import SAID, Context, Refuse, ScriptedCalls, refuse
 
 THREAD_ID = "thr_1"
 NO_THREAD = Refuse(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND")
@@ -77,6 +77,12 @@ class Threads(ThreadServiceServicer):
     def __init__(self, calls: ScriptedCalls, script: ThreadScript) -> None:
         self._calls = calls
         self._script = script
+        self.known: dict[str, Thread] = {}
+        """Threads that a test wants besides."""
+        self.said = {THREAD_ID: [SAID]}
+        """The messages of each thread."""
+        self.messages: list[Message] | None = None
+        """Those of any thread instead."""
 
     async def CreateThread(self, request: CreateThreadRequest, context: Context) -> CreateThreadResponse:
         await self._calls.note("CreateThread", request, context)
@@ -92,7 +98,10 @@ class Threads(ThreadServiceServicer):
 
     async def ListMessages(self, request: ListMessagesRequest, context: Context) -> ListMessagesResponse:
         await self._calls.note("ListMessages", request, context)
-        return ListMessagesResponse(messages=[SAID] if self._calls.said is None else self._calls.said)
+        messages = self.said.get(request.thread_id) if self.messages is None else self.messages
+        if messages is None:
+            await refuse(context, NO_THREAD)
+        return ListMessagesResponse(messages=messages)
 
     async def SetState(self, request: SetStateRequest, context: Context) -> SetStateResponse:
         await self._calls.note("SetState", request, context)
@@ -142,6 +151,8 @@ class Threads(ThreadServiceServicer):
             script.bells.discard(bell)
 
     async def _find(self, thread_id: str, context: Context) -> Thread:
+        if thread_id in self.known:
+            return self.known[thread_id]
         if thread_id != THREAD_ID:
             await refuse(context, NO_THREAD)
         return self._script.thread

@@ -180,7 +180,7 @@ async def test_a_message_that_is_posted_again_is_answered_by_the_run_that_it_mad
 
 async def test_of_several_messages_those_that_were_asked_are_found_in_the_thread(setup: Setup) -> None:
     known = [Message(id=f"msg_{n}", client_id=f"u{n}", role=Role.ROLE_USER, run_id=f"run_{n}") for n in (1, 2)]
-    setup.core.said = known
+    setup.core.threads.messages = known
     setup.core.append(*finished("Hi").events, run_id="run_2")
 
     _, stream = await setup.post(chat(user("u1"), user("u2")))
@@ -195,7 +195,7 @@ async def test_of_several_messages_those_that_were_asked_are_found_in_the_thread
 async def test_regenerating_cancels_the_run_whose_place_the_new_one_takes(
     setup: Setup, state: RunState.ValueType, order: list[type]
 ) -> None:
-    setup.core.said = [Message(id="msg_1", client_id="u1", role=Role.ROLE_USER, run_id="run_9")]
+    setup.core.threads.messages = [Message(id="msg_1", client_id="u1", role=Role.ROLE_USER, run_id="run_9")]
     setup.core.append(*finished("Again").events)
     setup.core.log("run_9").run.state = state
 
@@ -235,9 +235,6 @@ async def test_a_stream_whose_core_stays_away_ends_with_an_error_and_done(setup:
 async def test_an_approval_is_submitted_and_answered_by_the_next_leg_of_the_same_message(setup: Setup) -> None:
     log = asked(APPROVAL)
     setup.core.append(*log.events)
-    run = setup.core.log().run
-    run.state = WAITING
-    run.inputs.append(APPROVAL)
     posting = asyncio.create_task(setup.post(chat(user("u1"), assistant("run_1", approved("inp_1")))))
     async with asyncio.timeout(LIMIT):
         await setup.core.until_watched(starts=1)
@@ -261,9 +258,6 @@ async def test_an_approval_is_submitted_and_answered_by_the_next_leg_of_the_same
 
 async def test_an_answer_in_part_ends_at_once_because_the_rest_is_waited_for(setup: Setup) -> None:
     setup.core.append(*asked(APPROVAL, SECOND).events)
-    run = setup.core.log().run
-    run.state = WAITING
-    run.inputs.extend([APPROVAL, SECOND])
 
     response, stream = await setup.post(chat(assistant("run_1", approved("inp_1"))))
 

@@ -100,9 +100,9 @@ class FaithfulCore:
             self.script.resume()
         self.script.start()
 
-    def assignment(self) -> Assignment:
+    def assignment(self, agent_id: str = "agent", text: str = "") -> Assignment:
         """What the worker of the next attempt gets."""
-        assigned = assignment("agent", attempt=self.script.grammar.attempt)
+        assigned = assignment(agent_id, text, attempt=self.script.grammar.attempt)
         keys = {key for key, step in self.steps.items() if step.completed} | set(self.script.grammar.ask_keys)
         anchored = [key for key in self.steps if any(one == key or one.startswith(f"{key}/") for one in keys)]
         assigned.records.extend(Record(key=key, step=self.steps[key]) for key in anchored)
@@ -112,15 +112,24 @@ class FaithfulCore:
         return assigned
 
 
+def heard(core: FaithfulCore) -> list[str]:
+    """What was said and counts, by part."""
+    parts = {part.ordinal: part.text.text for message in core.script.grammar.history() for part in message.parts}
+    return [parts[ordinal] for ordinal in sorted(parts)]
+
+
 class Life:
     """One life of a worker, which runs one attempt of the core's run."""
 
-    def __init__(self, core: FaithfulCore, app: App, *, outputs: int | None = None) -> None:
-        """`outputs` is how many are committed until it is killed."""
+    def __init__(self, core: FaithfulCore, app: App, *, outputs: int | None = None, parks: bool = True) -> None:
+        """`outputs` is how many are committed until it is killed. If it does not park, it lets go whoever waits."""
         self._core = core
         self._left = outputs
         self._outboxes = Outboxes()
-        self._executions = Executions(app.agents, self._outboxes, Line(), concurrency=1, grace=PATIENCE)
+        self._parks = parks
+        self._executions = Executions(
+            app.agents, self._outboxes, Line(), concurrency=1, grace=PATIENCE, max_parked=1000 if parks else 0
+        )
         self._is_released = False
 
     async def run(self) -> bool:
@@ -130,7 +139,7 @@ class Life:
             self._executions.assign(self._core.assignment())
             try:
                 while not self._core.has_ended and not self._is_released:
-                    if self._core.is_waiting:
+                    if self._core.is_waiting and self._parks:
                         self._spend()
                         self._executions.answer(self._core.answer())
                     else:

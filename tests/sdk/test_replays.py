@@ -21,7 +21,7 @@ from penstock import App, Run, Step
 from penstock.replay import Replay
 from penstock.scopes import Scope
 from tests.grammar.checker import violations
-from tests.sdk.faithful_core import FaithfulCore, Life
+from tests.sdk.faithful_core import FaithfulCore, Life, heard
 
 EXAMPLES = int(os.environ.get("PENSTOCK_EXAMPLES", "150"))
 
@@ -151,23 +151,16 @@ def has_gather(program: Program) -> bool:
     return any(isinstance(node, Gather) or (isinstance(node, Do) and has_gather(node.body)) for node in program)
 
 
-def heard(core: FaithfulCore) -> list[str]:
-    """The words that count, by part."""
-    parts = {part.ordinal: part.text.text for message in core.script.grammar.history() for part in message.parts}
-    return [word for ordinal in sorted(parts) for word in parts[ordinal].split()]
-
-
-def perform(program: Program, kills: list[int]) -> None:
+def perform(program: Program, kills: list[int], *, parks: bool = True) -> None:
     """Run a program, kill its worker after so many outputs of each attempt, and check everything."""
     performance = Performance(program)
     core = FaithfulCore()
     core.recorded = performance.recorded
-    for outputs in [*kills, None]:
-        if asyncio.run(Life(core, performance.app(), outputs=outputs).run()):
-            break
+    left = iter(kills)
+    while not asyncio.run(Life(core, performance.app(), outputs=next(left, None), parks=parks).run()):
         core.start_again()
 
-    words = heard(core)
+    words = [word for part in heard(core) for word in part.split()]
     by_scope: defaultdict[str, list[str]] = defaultdict(list)
     for word in words:
         by_scope[word[: word.rfind("/") + 1]].append(word)
@@ -182,11 +175,13 @@ def perform(program: Program, kills: list[int]) -> None:
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(programs, st.lists(st.integers(0, 25), max_size=7))
+@given(programs, st.lists(st.integers(0, 25), max_size=7), st.booleans())
 def test_a_program_that_is_killed_says_each_thing_once_and_repeats_no_recorded_effect(
-    program: Program, kills: list[int]
+    program: Program,
+    kills: list[int],
+    parks: bool,  # noqa: FBT001
 ) -> None:
-    perform(program, kills)
+    perform(program, kills, parks=parks)
 
 
 SIDE_BY_SIDE: Program = (Text(), Gather((Do((Text(),)), Do((Text(),)))), Text(), Text(9), Text())

@@ -39,6 +39,7 @@ from core_service.adapters.sql import (
     thread_state,
     threads,
     watching,
+    webhooks,
 )
 from core_service.adapters.sql.migrate import migrate_sqlite
 from core_service.adapters.sql.statements import Statement, sqlite_statements
@@ -72,6 +73,7 @@ MODULES = (
     thread_state,
     threads,
     watching,
+    webhooks,
 )
 
 BOUNDED = {
@@ -134,6 +136,7 @@ USED = {
     "runs.PAGES(True, False)": {"runs_of_thread"},
     "runs.PAGES(False, True)": {"runs_of_agent"},
     "runs.PAGES(True, True)": {"runs_of_thread"},
+    "webhooks.CLAIM": {"webhooks_due"},
     "watching.UNWATCHED": {"runs_to_be_watched"},
     "runs.labelled_page(3)": {"sqlite_autoindex_run_labels_1"},
 }

@@ -1,4 +1,4 @@
-"""Images, audio and files of a chat message: links, data URLs and base64 become file parts.
+"""Images, audio and files of a message: links, data URLs and base64 become file parts.
 
 Owns the forms in which OpenAI's clients send bytes. It fetches nothing: a link goes to the agent as a link.
 """
@@ -17,12 +17,15 @@ _AUDIO_TYPES = {"mp3": "audio/mpeg"}
 
 def image(url: str, *, where: str) -> FilePart:
     """Return an image, by link or inside a data URL."""
-    if url.startswith("data:"):
-        return inline_file(url, where=where)
+    return inline_file(url, where=where) if url.startswith("data:") else link(url, where=where, media_type="image/*")
+
+
+def link(url: str, *, where: str, name: str = "", media_type: str = "application/octet-stream") -> FilePart:
+    """Return a file by link. `media_type` is what it is when its name does not tell."""
     if not url.startswith(("https://", "http://")):
         raise refused(where, "The URL must begin with https:, http: or data:.")
-    media_type, _ = mimetypes.guess_type(urlsplit(url).path)
-    return FilePart(url=url, media_type=media_type or "image/*")
+    guessed, _ = mimetypes.guess_type(name or urlsplit(url).path)
+    return FilePart(name=name, url=url, media_type=guessed or media_type)
 
 
 def audio(data: str, *, format: str, where: str) -> FilePart:
