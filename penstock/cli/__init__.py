@@ -21,6 +21,7 @@ COMMANDS = {
     "run": "penstock.cli.run:run",
     "agents": "penstock.cli.agents:agents",
     "runs": "penstock.cli.runs:runs",
+    "threads": "penstock.cli.threads:threads",
     "inputs": "penstock.cli.inputs:inputs",
 }
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import UTC
 
 import click
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from penstock.flat_json import dumps
 
 STATE_STYLES = {"running": "cyan", "waiting": "yellow", "succeeded": "green", "failed": "red", "cancelled": "dim"}
 
@@ -28,3 +32,13 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, when_em
     for row in rows:
         table.add_row(*(Text(cell, style=STATE_STYLES.get(cell, "")) for cell in row))
     Console().print(table)
+
+
+def local_time(time: Timestamp) -> str:
+    """An instant as the clock on the wall shows it."""
+    return f"{time.ToDatetime(UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def plain(value: object) -> str:
+    """A value of `flat` in one cell: text as it is, the rest as JSON."""
+    return value if isinstance(value, str) else dumps(value).decode()

@@ -17,7 +17,7 @@ from penstock.settings import TABLES
 
 DOCS = Path(__file__).parents[2] / "docs"
 
-GROUPS = ("runs", "inputs")
+GROUPS = ("runs", "inputs", "threads")
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
