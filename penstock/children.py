@@ -5,6 +5,7 @@ The child lives on its own: the core cancels it when its parent ends. Here it is
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from dataclasses import asdict, dataclass
@@ -12,18 +13,20 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from penstock.begun import Begun
 from penstock.calls import Patience
 from penstock.client.run_text import RunText
 from penstock.client.watches import OpenWatch, events
 from penstock.errors import RunFailed
 from penstock.input import to_messages
-from penstock.json_text import from_json
+from penstock.json_text import from_json, mend
 from penstock.line import Line, cuts_pass
+from penstock.reasons import reason_name, reason_number
 from penstock.relay import Relay
-from penstock.scopes import Scope, task_of_caller
-from penstock.steps import Begun, recall, record, to_record
+from penstock.scopes import Scope
+from penstock.steps import recall, record, to_record
 from penstock.v1.event_pb2 import RunEnded
-from penstock.v1.run_pb2 import EndReason, RunError, RunOptions, RunState
+from penstock.v1.run_pb2 import RunError, RunOptions, RunState
 from penstock.v1.run_service_pb2 import CreateRunRequest, CreateRunResponse, WatchRunRequest, WatchRunResponse
 from penstock.v1.run_service_pb2_grpc import RunServiceStub
 from penstock.v1.worker_service_pb2 import ChildEndedOutput, ChildStartedOutput, Output
@@ -89,7 +92,7 @@ def call(
 async def _perform(child: _Child, caller: object, *, check: bool) -> ChildRun:
     recorded = recall(child.scope, child.key, child.args_hash)
     if recorded is None:
-        recorded = await child.run(caller or task_of_caller())
+        recorded = await child.run(caller or asyncio.current_task())
     ended = msgspec.json.decode(recorded, type=ChildRun)
     if check and ended.state != "succeeded":
         raise RunFailed(ended.run_id, _end(ended))
@@ -132,7 +135,7 @@ class _Child:
     async def _follow(self, step: Scope, run_id: str) -> ChildRun:
         request = self._request
         started = ChildStartedOutput(
-            child_run_id=run_id, agent_id=request.agent_id, name=self._name, call_id=request.parent_call_id
+            child_run_id=run_id, agent_id=request.agent_id, name=mend(self._name), call_id=request.parent_call_id
         )
         self._attempt.add(Output(lane=step.lane, child_started=started))
         told, relay = RunText(), Relay(run_id)
@@ -149,7 +152,7 @@ class _Child:
             run_id=run_id,
             agent_id=request.agent_id,
             state=_STATES.get(end.state, "failed"),
-            reason=EndReason.Name(end.reason).removeprefix("END_REASON_"),
+            reason=reason_name(end.reason),
             text=told.text,
             result_json=end.result_json,
             error_code=end.error.code,
@@ -182,7 +185,7 @@ def _request_id(run_id: str, key: str) -> str:
 def _end(child: ChildRun) -> RunEnded:
     return RunEnded(
         state=next(state for state, name in _STATES.items() if name == child.state),
-        reason=EndReason.Value(f"END_REASON_{child.reason}"),
+        reason=reason_number(child.reason),
         error=RunError(code=child.error_code, message=child.error_message),
         result_json=child.result_json,
     )

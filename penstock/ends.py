@@ -34,13 +34,5 @@ def is_intended(error: BaseException) -> bool:
     return isinstance(error, AgentError | Rejected)
 
 
-def reason_name(reason: EndReason.ValueType) -> str:
-    """`USER` for END_REASON_USER; the number for one that this SDK does not know."""
-    try:
-        return EndReason.Name(reason).removeprefix("END_REASON_")
-    except ValueError:
-        return str(reason)
-
-
 def _failed(reason: EndReason.ValueType, code: str, message: str, *, retryable: bool) -> EndOutput:
     return EndOutput(reason=reason, error=RunError(code=code, message=message, retryable=retryable))

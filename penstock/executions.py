@@ -16,12 +16,12 @@ import structlog
 from penstock.app import ServedAgent
 from penstock.assembly import Assembly
 from penstock.capacity import Capacity
-from penstock.ends import reason_name
 from penstock.execution import Execution
 from penstock.idleness import Activity
 from penstock.line import Line
 from penstock.outboxes import Outboxes
 from penstock.parking import Parking
+from penstock.reasons import reason_name
 from penstock.run import Run
 from penstock.v1.worker_service_pb2 import (
     Accepted,

@@ -71,6 +71,9 @@ CODES: dict[type[Refusal], code_pb2.Code.ValueType] = {
 MAX_MESSAGE_CHARACTERS = 300
 """Of a refusal: it quotes its caller, and a client refuses an answer whose trailers are larger than 8 KiB."""
 
+MAX_METADATA_CHARACTERS = 1_000
+"""Of one value: the ids of twenty questions."""
+
 FAILURE = "The server failed; its log says why."
 """All that a caller is told of a fault of ours."""
 
@@ -97,7 +100,7 @@ def _message(refusal: Refusal) -> str:
 
 
 def _metadata(refusal: Refusal) -> Mapping[str, str]:
-    return {key: value[:MAX_MESSAGE_CHARACTERS] for key, value in refusal.metadata.items()}
+    return {key: value[:MAX_METADATA_CHARACTERS] for key, value in refusal.metadata.items()}
 
 
 def bind_request_id(metadata: Iterable[tuple[str, str | bytes]]) -> None:

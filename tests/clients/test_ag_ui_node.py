@@ -12,7 +12,6 @@ import aiohttp
 import pytest
 
 from penstock.demo import SLOW_PIECES
-from penstock.v1.run_service_pb2 import CreateRunRequest
 
 if TYPE_CHECKING:
     from tests.cli.up import Up
@@ -232,8 +231,6 @@ def test_connecting_to_a_thread_that_nobody_has_used_changes_nothing(client: Cli
 
 
 async def test_the_clients_state_becomes_the_threads(client: Client) -> None:
-    if "state_json" not in CreateRunRequest.DESCRIPTOR.fields_by_name:
-        pytest.skip("this contract has no field for a new run's state yet")
     thread, state = fresh_thread(), {"cities": ["Bern"], "n": 1.5}
 
     ran, connected = client.play(

@@ -55,6 +55,7 @@ class Stage:
         run = self.core.log(run_id).run
         if events[-1].HasField("run_waiting"):
             run.state = RunState.RUN_STATE_WAITING
+            del run.inputs[:]
             run.inputs.extend(events[-1].run_waiting.inputs)
         self.core.threads.known[run_id] = Thread(id=run_id, active_run_id=run_id)
 

@@ -15,13 +15,11 @@ from edge.protocols.ag_ui.dialect import CURRENT, UNDECLARED
 from edge.protocols.ag_ui.history import compare
 from edge.protocols.ag_ui.origin import RunIds, ids_of, origin_json, request_key, thread_id_of
 from edge.protocols.ag_ui.request import AgUiRequest, parse
-from edge.protocols.ag_ui.state import KnownState, carry, state_for_run, unknown_to_client
+from edge.protocols.ag_ui.state import KnownState, state_for_run, unknown_to_client
 from edge.protocols.ag_ui.threads import KnownThread
 from penstock.v1.message_pb2 import FilePart, Message, Part, Role, TextPart, ToolOutcome, ToolResultPart
 from penstock.v1.run_pb2 import Run
-from penstock.v1.run_service_pb2 import CreateRunRequest
 from penstock.v1.thread_pb2 import Thread
-from penstock.v1.thread_service_pb2 import GetThreadRequest
 
 HI = {"id": "u1", "role": "user", "content": "Hi"}
 
@@ -326,16 +324,6 @@ def test_a_run_is_made_once_per_thread_and_run_id() -> None:
 def test_what_is_kept_of_a_run_comes_back() -> None:
     assert ids_of(origin_json(RunIds("r", "r0")), otherwise="run_1") == RunIds("r", "r0")
     assert ids_of("", otherwise="run_1") == RunIds("run_1")
-
-
-def test_the_clients_state_is_given_to_the_run_where_the_contract_has_a_field_for_it() -> None:
-    has_field, has_none = Thread(), GetThreadRequest()  # two messages of the contract that differ in just that
-
-    assert carry(has_field, '{"n":1}')
-    assert has_field.state_json == '{"n":1}'
-    assert not carry(has_none, '{"n":1}')
-    assert not carry(Thread(), "")
-    assert carry(CreateRunRequest(), "1") == ("state_json" in CreateRunRequest.DESCRIPTOR.fields_by_name)
 
 
 def test_a_state_waits_while_another_run_is_active_but_not_for_the_run_of_the_same_request() -> None:

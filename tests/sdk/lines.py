@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.ends import reason_name
+from penstock.reasons import reason_name
 from penstock.v1.message_pb2 import Completion
 from penstock.v1.worker_service_pb2 import Output
 from tests.sdk.scripted_core import Session

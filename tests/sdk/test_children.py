@@ -292,6 +292,25 @@ async def test_calls_side_by_side_are_told_of_in_the_lanes_of_their_runs(
     assert sorted(names) == ["A", "B"]
 
 
+async def test_a_retry_keeps_what_children_said_in_calls_that_are_recorded(
+    core: ScriptedCore, start_worker: StartWorker, runs: ScriptedRuns
+) -> None:
+    runs.ids = ["run_a", "run_b"]
+    runs.plays = [ANSWERED, ANSWERED]
+
+    async def handler(run: Run) -> AsyncIterator[str]:
+        yield "asking "
+        await asyncio.gather(run.call("oracle", "a", stream=True), run.call("oracle", "b", stream=True))
+        yield "taken back "
+
+    session, _ = await outcome(core, start_worker, handler)
+
+    sent = [output for _, output in session.outputs["run_1"] if not output.HasField("end")]
+    parent = Script().begin().say(*sent).retry()
+    kept = [part.text.text for message in parent.grammar.history() for part in message.parts]
+    assert sorted(kept) == ["asking ", "forty-two", "forty-two"]
+
+
 def call(**fields: object) -> Output:
     return Output(tool_call=ParseDict(fields, ToolCallOutput()))
 
@@ -330,15 +349,20 @@ async def test_what_a_child_says_is_said_again_in_its_lane(
     )
     runs.plays = [child.events()]
 
-    async def handler(run: Run) -> None:
+    async def handler(run: Run) -> AsyncIterator[object]:
+        yield penstock.ToolCall("c1", "ask", {})  # whose id the child uses too
         await run.call("oracle", "?", stream=True)
+        yield penstock.ToolResult("c1", True)
 
     session, _ = await outcome(core, start_worker, handler)
 
-    parent = Script().begin().say(*(output for _, output in session.outputs["run_1"]))
+    sent = [output for _, output in session.outputs["run_1"]]
+    parent = Script().begin().say(*sent)
     *parts, abandoned = told(parent, "run_child")
     assert parts == told(child, "")
     assert abandoned.tool_result.outcome == ToolOutcome.TOOL_OUTCOME_ABANDONED
+    results = [output.tool_result.output_json for output in sent if output.tool_result.done]
+    assert results == ["", "", "[2]", "true"], "what was streamed is not sent twice"
 
 
 def told(script: Script, lane: str) -> list[Part]:

@@ -71,9 +71,10 @@ async def test_while_more_go_on_than_there_is_room_for_the_core_gets_no_credit(
 
     @app.agent("agent")
     async def agent(run: Run) -> AsyncIterator[str]:
-        await run.ask("Which size?")
-        yield "goes on "
-        await go.wait()
+        if run.id != "run_4":
+            await run.ask("Which size?")
+            yield "goes on "
+            await go.wait()
 
     start_worker(app, concurrency=1)
     session = await core.welcomed()
@@ -84,12 +85,12 @@ async def test_while_more_go_on_than_there_is_room_for_the_core_gets_no_credit(
     for run_id in ("run_1", "run_2", "run_3"):
         await session.answer("ask#1", run_id=run_id)
         await has_text(session, "goes on ", run_id)
-    go.set()
-    for number in (1, 2, 3):
-        await session.end(f"run_{number}")
 
-    # Three ran in the room of one, which the core has credit for: their ends free nothing more.
     await session.assign("agent", run_id="run_4")
+    await session.end("run_4")
+    assert session.credit == 4
+
+    go.set()
     await session.until(lambda session: session.credit == 5)
 
 
@@ -267,6 +268,25 @@ async def test_every_form_of_handler_can_be_let_go(
     worker.drain()
     await worker.has_left()
     assert session.text() == "before "
+
+
+async def test_a_handler_that_goes_on_after_it_was_let_go_is_cancelled(
+    core: ScriptedCore, start_worker: StartWorker
+) -> None:
+    stopped = asyncio.Event()
+
+    async def handler(run: Run) -> None:
+        try:
+            await run.ask("Which size?")
+        except penstock.Suspended:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                stopped.set()
+
+    await started(core, start_worker, handler, park_seconds=0.01, handler_grace=0.01)
+
+    await soon(stopped)
 
 
 async def test_a_release_is_told_again_to_the_core_of_the_next_stream(

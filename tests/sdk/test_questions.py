@@ -92,6 +92,17 @@ async def test_a_question_says_all_that_is_known_of_it(core: ScriptedCore, start
     ]
 
 
+async def test_a_question_ends_what_is_open_in_other_lanes(core: ScriptedCore, start_worker: StartWorker) -> None:
+    async def handler(run: Run) -> AsyncIterator[object]:
+        yield penstock.Text("aside", lane="other")
+        await run.ask("Which size?")
+
+    session = await started(core, start_worker, handler)
+    await waits(session)
+
+    assert lines(session) == ["[other] text 'aside'", "[other] message", "ask ask#1", "wait"]
+
+
 async def test_several_questions_are_open_at_once_and_answered_in_any_order(
     core: ScriptedCore, start_worker: StartWorker
 ) -> None:

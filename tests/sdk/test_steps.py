@@ -5,12 +5,13 @@ import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 
 import penstock
 from penstock import Run, Step
-from penstock.steps import Work
+from penstock.steps import Work, takes_step
 from penstock.v1.run_pb2 import EndReason
 from penstock.v1.worker_service_pb2 import Record, StepRecord
 from tests.sdk.agents import outcome, started
@@ -137,7 +138,6 @@ async def test_steps_side_by_side_have_lanes_of_their_own_and_end_what_is_open_b
         "[a#1] step+ a#1",
         "[a#1] text 'one'",
         "[a#1] step- a#1 null",
-        "message",
         "[b#1] step+ b#1",
         "[b#1] text 'two'",
         "[b#1] step- b#1 null",
@@ -348,6 +348,31 @@ async def test_the_key_of_a_step_is_the_same_in_each_attempt(core: ScriptedCore,
     await session.until(lambda session: session.kinds().count("end") == 2)
 
     assert keys == ["run_1/charge#1", "run_1/charge#1/inner#1"] * 2
+
+
+if TYPE_CHECKING:
+    from penstock.v1.agent_pb2 import Skill as Something
+
+
+def with_a_type_of_the_checker(step: "Step", value: "Something") -> str:
+    return step.key
+
+
+def without(value: int) -> None: ...
+
+
+def of_another_kind(step: "int") -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "takes"),
+    [(with_a_type_of_the_checker, True), (without, False), (of_another_kind, False), (int, False), (lambda: 1, False)],
+)
+def test_a_function_takes_a_step_when_its_first_parameter_says_so(
+    function: Callable[..., object],
+    takes: bool,  # noqa: FBT001
+) -> None:
+    assert takes_step(function, Step) is takes
 
 
 # ── replay ────────────────────────────────────────────────────────────────────────────────────────────────────────────

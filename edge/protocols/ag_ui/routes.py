@@ -26,7 +26,7 @@ from edge.protocols.ag_ui.refusals import error_frame
 from edge.protocols.ag_ui.replay import whole_thread
 from edge.protocols.ag_ui.request import AgUiRequest, decode, parse
 from edge.protocols.ag_ui.resume import run_to_resume, submit_answers
-from edge.protocols.ag_ui.state import carry, state_for_run, unknown_to_client
+from edge.protocols.ag_ui.state import state_for_run, unknown_to_client
 from edge.protocols.ag_ui.threads import active_runs, look_up
 from edge.sse import HEADERS, stream_run
 from penstock.v1.agent_service_pb2 import GetAgentRequest
@@ -143,7 +143,8 @@ class AgUi:
             options=asked.options,
             origin_json=origin_json(asked.ids),
         )
-        is_carried = carry(create, state_for_run(asked, history.known))
+        create.state_json = state_for_run(asked, history.known)
+        is_carried = bool(create.state_json)
         run = (await self._core.call(self._core.runs.CreateRun, create)).run
         return Shown(run.id, _view(history, earlier_without="", has_state=is_carried))
 

@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from google.protobuf.message import Message as ProtoMessage
-
 from edge.protocols.ag_ui.origin import ids_of
 from edge.protocols.ag_ui.request import AgUiRequest
 from edge.protocols.ag_ui.threads import KnownThread
-
-FIELD = "state_json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +26,6 @@ def state_for_run(asked: AgUiRequest, known: KnownThread | None) -> str:
     if active is not None and ids_of(active.origin_json, otherwise="").run_id != asked.ids.run_id:
         return ""
     return asked.state_json
-
-
-def carry(create: ProtoMessage, state_json: str) -> bool:
-    """Give the new run the client's state, if this contract has a field for it. Returns whether it was given."""
-    if not state_json or FIELD not in create.DESCRIPTOR.fields_by_name:
-        return False
-    setattr(create, FIELD, state_json)
-    return True
 
 
 def unknown_to_client(known: KnownThread | None, client_state_json: str) -> KnownState:
