@@ -108,10 +108,12 @@ async def test_who_reads_a_run_that_is_deleted_is_told_so(core: RunningCore) -> 
     many = core.watch_many()
     await many.start(1, job.run_id)
     await many.read_to(1, 1)
+    gate = core.store.hold("clear_remains")  # the rows are all there still
     await delete_run(core, job.run_id)
     with refused(NOT_FOUND, "RUN_NOT_FOUND"):
         await watch.read_to_end()
     await many.read_until_over(1)
+    gate.open()
 
     assert watch.seen.cursor < 12_000
     assert many.parts[1][-1].error.reason == "RUN_NOT_FOUND"
