@@ -17,6 +17,8 @@ COMMANDS = {
     "run": "penstock.cli.run:run",
     "agents": "penstock.cli.agents:agents",
     "runs": "penstock.cli.runs:runs",
+    "schedules": "penstock.cli.schedules:schedules",
+    "retention": "penstock.cli.retention:retention",
 }
 
 

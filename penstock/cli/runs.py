@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC
-
 import click
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.cli.client import core_flags, json_flag, talk
 from penstock.cli.follow import Follower, chosen_view, exit_code
 from penstock.cli.messages import show_messages
-from penstock.cli.tables import show_table
+from penstock.cli.tables import local_time, show_table
 from penstock.client import Client
 from penstock.flat_json import dumps, enum_names, flat
 from penstock.v1.run_pb2 import EndReason, Run, RunState
@@ -125,11 +122,7 @@ def _wish(run: Run) -> str:
 def _row(run: Run) -> tuple[str, ...]:
     state = _STATE_NAMES.get(run.state, "unknown")
     reason = _REASON_NAMES.get(run.reason, "unknown") if run.reason else ""
-    return run.id, run.agent_id, state, reason, _local(run.create_time), _seconds(run), run.thread_id
-
-
-def _local(time: Timestamp) -> str:
-    return f"{time.ToDatetime(UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+    return run.id, run.agent_id, state, reason, local_time(run.create_time), _seconds(run), run.thread_id
 
 
 def _seconds(run: Run) -> str:

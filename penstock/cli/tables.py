@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import UTC
 
 import click
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -28,3 +30,8 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, when_em
     for row in rows:
         table.add_row(*(Text(cell, style=STATE_STYLES.get(cell, "")) for cell in row))
     Console().print(table)
+
+
+def local_time(time: Timestamp) -> str:
+    """An instant in this machine's time zone."""
+    return f"{time.ToDatetime(UTC).astimezone():%Y-%m-%d %H:%M:%S}"

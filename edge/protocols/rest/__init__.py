@@ -10,9 +10,9 @@ from aiohttp import web
 
 from edge.config import EdgeSettings
 from edge.core import CoreClient
-from edge.protocols.rest import agents, inputs, runs, threads
+from edge.protocols.rest import agents, inputs, retention, runs, schedules, threads
 
-RESOURCES = (agents, threads, runs, inputs)
+RESOURCES = (agents, threads, runs, inputs, schedules, retention)
 
 
 def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
