@@ -48,8 +48,12 @@ class EdgeSettings(Settings, table="edge"):
         4, ge=1, description="Streams at a time that may be folded from the start to a client's cursor."
     )
 
+    default_agent: str = Field(
+        "", description="Agent of requests that name none, where a protocol allows that; empty: they are refused."
+    )
+
     openai_cancels_on_disconnect: bool = Field(
-        True, description="OpenAI: cancel the run when its client goes away, since it can never come back."
+        True, description="OpenAI: cancel a run when its client goes away and can never come back to it."
     )
     openai_shows_reasoning: bool = Field(
         True, description="OpenAI: send reasoning as `reasoning_content`, as many clients read it."

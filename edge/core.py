@@ -1,7 +1,7 @@
 """The edge's client of the core: one channel, typed stubs, and calls that survive a restart of the core.
 
-Owns deadlines, repeats and metadata of unary calls, and hands out watches of the shared stream (`edge/watches.py`). It
-does not know HTTP: a failed call is an AioRpcError, translated by `edge/errors.py`.
+Owns deadlines, repeats and metadata of calls, and hands out watches of the shared stream (`edge/watches.py`). It does
+not know HTTP: a failed call is an AioRpcError, translated by `edge/errors.py`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from google.protobuf.message import Message
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from edge import caller
-from edge.errors import reason_of
-from edge.watch import Watch, WatchBatch
+from edge.errors import DECIDED, reason_of
+from edge.thread_watch import Enter, ThreadCall, ThreadWatch
+from edge.watch import NewRun, Watch, WatchBatch
 from edge.watches import Watches, WatchLimits
 from penstock.grpc_options import CHANNEL_OPTIONS
 from penstock.v1.agent_service_pb2_grpc import AgentServiceStub
 from penstock.v1.retention_service_pb2_grpc import RetentionServiceStub
+from penstock.v1.run_service_pb2 import CreateRunRequest
 from penstock.v1.run_service_pb2_grpc import RunServiceStub
 from penstock.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from penstock.v1.system_service_pb2_grpc import SystemServiceStub
+from penstock.v1.thread_service_pb2 import WatchThreadRequest
 from penstock.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 Request = TypeVar("Request", bound=Message)
@@ -36,8 +39,6 @@ Response = TypeVar("Response", bound=Message)
 
 REPEATED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
 """Failures that say nothing about the outcome. A CANCELLED that reaches this table was not asked for by us."""
-DECIDED = frozenset({"NO_WORKER", "STORE_FULL"})
-"""Reasons that come with UNAVAILABLE and yet are an answer: the caller is to hear them now."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 HEALTH_METHOD, HEALTH_TIMEOUT = "/grpc.health.v1.Health/Check", 1.0
@@ -57,6 +58,7 @@ class CoreClient:
     def __init__(self, address: str, *, calls: CallLimits | None = None, watches: WatchLimits | None = None) -> None:
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._calls = calls or CallLimits()
+        self._watch_limits = watches or WatchLimits()
         self._check_health = self._channel.unary_unary(
             HEALTH_METHOD,
             request_serializer=HealthCheckRequest.SerializeToString,
@@ -69,7 +71,7 @@ class CoreClient:
         self.schedules = ScheduleServiceStub(self._channel)
         self.retention = RetentionServiceStub(self._channel)
         self.system = SystemServiceStub(self._channel)
-        self.watches = Watches(lambda: self.runs.WatchMany(), watches or WatchLimits())
+        self.watches = Watches(lambda: self.runs.WatchMany(), self._watch_limits)
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._channel)
@@ -118,6 +120,25 @@ class CoreClient:
     def open_watch(self, run_id: str, *, after: int) -> Watch:
         """Return the same as an object, for those who must know what is ready and drop what waits."""
         return self.watches.open(run_id, after=after)
+
+    def open_thread_watch(self, thread_id: str, *, after: str, enter: Enter) -> ThreadWatch:
+        """Return a watch of a thread's runs behind a cursor. `enter` is told of each run before its events come."""
+        metadata = caller.current.get().metadata()
+
+        def dial(cursor: str) -> ThreadCall:
+            return self.threads.WatchThread(WatchThreadRequest(thread_id=thread_id, after=cursor), metadata=metadata)
+
+        return ThreadWatch(dial, thread_id, after=after, enter=enter, limits=self._watch_limits)
+
+    def watch_new_run(self, create: CreateRunRequest) -> Watch:
+        """Return a watch that creates its run: one message to the core instead of a call and a watch after it.
+
+        An empty `request_id` is filled in, in place, and the create is repeated, as `call` does it, for as long. The
+        run and its refusals come from `Watch.created`. Raises Refusal for what is too large to be sent.
+        """
+        _fill_request_id(create)
+        deadline = asyncio.get_running_loop().time() + self._calls.repeat_for
+        return self.watches.open_new(NewRun(create, dict(caller.current.get().metadata()), deadline))
 
     async def is_serving(self) -> bool:
         """Ask the core's health service, once and briefly."""

@@ -54,6 +54,9 @@ _TRANSPORT: Mapping[grpc.StatusCode, tuple[str, str]] = {
 }
 """Failures that gRPC itself reports. Its own words name addresses and internals, which are not for strangers."""
 
+DECIDED = frozenset({"NO_WORKER", "STORE_FULL"})
+"""Reasons that come with UNAVAILABLE and yet are an answer: the caller is to hear them now, and not after repeats."""
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _RETRY_AFTER_SECONDS = "1"
 _INTERNAL = ("INTERNAL", "Something went wrong on the server.")
@@ -86,7 +89,7 @@ def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
     """Translate a failed call."""
     reason = reason_of(error)
     if reason is None:
-        return _transport_refusal(error.code())
+        return transport_refusal(error.code())
     return refuse(error.code().value[0], reason.name, error.details() or "", reason.metadata)
 
 
@@ -116,7 +119,8 @@ def _first_reason(details: bytes) -> Reason | None:
     return Reason(info.reason, dict(info.metadata)) if found else None
 
 
-def _transport_refusal(code: grpc.StatusCode) -> Refusal:
+def transport_refusal(code: grpc.StatusCode) -> Refusal:
+    """Return what a caller is told of a failure that is gRPC's own."""
     reason, message = _TRANSPORT.get(code, _INTERNAL)
     return Refusal(STATUS_BY_CODE.get(code, 500), reason, message)
 

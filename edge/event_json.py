@@ -1,5 +1,7 @@
 """Events as native clients read them: one JSON object, and one SSE frame, per event (CONTRACT.md 2.8).
 
+Streams of several runs tell in each object of which one it is.
+
 Owns the names of events and a straight path for deltas, which are nearly all of them: a bytes template around the
 escaped text. It does not know who reads, nor from where on.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from penstock.flat_json import dumps, enum_names, flat
+from penstock.flat_json import dumps, enum_names, flat, instant
 from penstock.v1.event_pb2 import Event
 from penstock.v1.message_pb2 import PartKind
 
@@ -23,6 +25,9 @@ _escape = msgspec.json.Encoder().encode
 
 _DELTA_OBJECT = b'{"type":"part.delta","seq":%d,"part":%d,"kind":"%b","text":%b}'
 _DELTA_FRAME = b"id: %d\nevent: part.delta\ndata: " + _DELTA_OBJECT + b"\n\n"
+_DELTA_OF_RUN = (
+    b'id: %b%d\nevent: part.delta\ndata: {"type":"part.delta","seq":%d,"run_id":%b,"part":%d,"kind":"%b","text":%b}\n\n'
+)
 
 
 class NativeEncoder:
@@ -47,6 +52,35 @@ class NativeEncoder:
         return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.seq, name.encode(), _object(event, payload, name))
 
 
+class ThreadEncoder:
+    """One frame per event of the runs of a thread, which come one after the other. Ids are cursors of the thread."""
+
+    __slots__ = ("_escaped_run_id", "_prefix", "_run_id", "ended")
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.enter("", "")
+
+    def enter(self, run_id: str, cursor_prefix: str) -> None:
+        """What is fed from now on is of this run; prefix and seq together are an event's cursor."""
+        self._run_id = run_id
+        self._escaped_run_id = _escape(run_id)
+        self._prefix = cursor_prefix.encode()
+
+    def feed(self, event: Event) -> bytes:
+        """Return the event's frame; nothing for a payload that only a newer core knows."""
+        delta, seq = event.part_delta, event.seq
+        if part := delta.part:
+            kind = _KINDS.get(delta.kind, _UNKNOWN)
+            return _DELTA_OF_RUN % (self._prefix, seq, seq, self._escaped_run_id, part, kind, _escape(delta.text))
+        payload = event.WhichOneof("payload")
+        if payload is None:
+            return b""
+        name = EVENT_NAMES[payload]
+        data = _object(event, payload, name, run_id=self._run_id)
+        return b"id: %b%d\nevent: %b\ndata: %b\n\n" % (self._prefix, seq, name.encode(), data)
+
+
 def event_object(event: Event) -> bytes:
     """Return the event as one JSON object; an unknown payload as its number and time alone."""
     payload = event.WhichOneof("payload")
@@ -57,8 +91,10 @@ def event_object(event: Event) -> bytes:
     return _object(event, payload, EVENT_NAMES.get(payload or "", "unknown"))
 
 
-def _object(event: Event, payload: str | None, name: str) -> bytes:
+def _object(event: Event, payload: str | None, name: str, *, run_id: str = "") -> bytes:
     fields: dict[str, object] = {"type": name, "seq": event.seq}
+    if run_id:
+        fields["run_id"] = run_id
     if event.HasField("create_time"):
-        fields["time"] = event.create_time.ToJsonString()
+        fields["time"] = instant(event.create_time)
     return dumps(fields | flat(getattr(event, payload))) if payload else dumps(fields)

@@ -14,7 +14,7 @@ from typing import TypeVar, assert_never
 
 from google.protobuf.message import Message
 
-from penstock.v1.event_pb2 import Event, MessageStarted, PartStarted, RunEnded, StepStarted
+from penstock.v1.event_pb2 import Event, MessageStarted, PartStarted, RunEnded, RunResumed, StepStarted
 from penstock.v1.message_pb2 import Part
 from penstock.v1.run_pb2 import InputRequest, Run, Usage
 
@@ -47,6 +47,7 @@ class Fold:
         self.is_waiting = False
         self.end: RunEnded | None = None
         self._messages: dict[str, MessageStarted] = {}  # the open ones
+        self._used_before = Usage()  # in earlier legs
 
     @property
     def has_leg_ended(self) -> bool:
@@ -57,6 +58,18 @@ class Fold:
     def usage(self) -> Usage:
         """All tokens of all models and attempts: what the end says, before it the sum of what was reported."""
         return _total(self.reported if self.end is None else self.end.usage)
+
+    @property
+    def leg_usage(self) -> Usage:
+        """The same of this leg alone, for protocols whose answer is one leg: clients add answers up."""
+        used, before = self.usage, self._used_before
+        used.input_tokens -= before.input_tokens
+        used.output_tokens -= before.output_tokens
+        used.cached_input_tokens -= before.cached_input_tokens
+        used.cache_write_tokens -= before.cache_write_tokens
+        used.reasoning_tokens -= before.reasoning_tokens
+        used.cost_usd -= before.cost_usd
+        return used
 
     def said(self, *, leg: int | None = None) -> Iterator[Part]:
         """Yield the parts that count and lie in the main lane, by ordinal; those of one leg when it is given."""
@@ -96,8 +109,7 @@ class Fold:
             case "run_waiting":
                 self.is_waiting = True
             case "run_resumed":
-                self.is_waiting = False
-                self.leg = event.run_resumed.leg
+                self._resume(event.run_resumed)
             case "run_retrying":
                 self.retracted.update(event.run_retrying.retracted_ordinals)
             case "run_ended":
@@ -106,6 +118,11 @@ class Fold:
                 pass
             case unheard_of:
                 assert_never(unheard_of)
+
+    def _resume(self, resumed: RunResumed) -> None:
+        self.is_waiting = False
+        self.leg = resumed.leg
+        self._used_before = self.usage
 
     def _start(self, started: PartStarted) -> None:
         message = self._messages[started.message_id]

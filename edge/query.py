@@ -16,6 +16,7 @@ MAX_INT32 = 2**31 - 1
 _DIGITS = re.compile(r"[0-9]{1,10}")
 _SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
 _KEY = re.compile(r"[!-~]{1,128}")
+_THREAD_CURSOR = re.compile(r"[!-~]{1,64}")
 
 
 def only(request: web.Request, *names: str, prefix: str | None = None) -> None:
@@ -56,6 +57,23 @@ def cursor(request: web.Request) -> int:
     if number is None:
         raise Refusal(400, "INVALID_CURSOR", f"{name} must be the id of an event: a whole number.", field=name)
     return number
+
+
+def thread_cursor(request: web.Request) -> str:
+    """Return the cursor after which a client wants a thread's events, as the core gave it; empty: from the start."""
+    header = request.headers.get("Last-Event-ID")
+    name, text = ("Last-Event-ID", header) if header else ("after", request.query.get("after", ""))
+    if text and not _THREAD_CURSOR.fullmatch(text):
+        raise Refusal(400, "INVALID_CURSOR", f"{name} must be the id of an event of this stream.", field=name)
+    return text
+
+
+def flag(request: web.Request, name: str) -> bool:
+    """Return whether something is asked for; false when it is not given."""
+    text = request.query.get(name, "false")
+    if text not in ("true", "false"):
+        raise _refused(name, f"{name} must be true or false.")
+    return text == "true"
 
 
 def idempotency_key(request: web.Request) -> str:

@@ -1,4 +1,4 @@
-"""The one writer of event streams: a run's events, folded by a protocol's encoder, to one HTTP client.
+"""The one writer of event streams: events of a run or a thread, made frames by an encoder, to one HTTP client.
 
 Owns batching, cursors and how a stream ends. It does not know what frames look like inside: the encoder is a pure fold,
 and this module alone touches the response. A slow client slows only itself: what it does not read stays in the log.
@@ -16,11 +16,13 @@ from aiohttp import web
 from edge.core import CoreClient
 from edge.encoders import Encoder
 from edge.errors import Refusal
+from edge.lifeline import watch_of_client
 from edge.metrics import METRICS, STARTED
 from edge.streams import PING, STREAMS, OpenStream, StreamClosing, Streams
-from edge.watch import Watch
+from edge.watch import Batches
 from penstock.v1.event_pb2 import Event
-from penstock.v1.run_service_pb2 import WatchRunResponse
+from penstock.v1.run_pb2 import Run
+from penstock.v1.run_service_pb2 import CreateRunRequest, WatchRunResponse
 
 log = structlog.get_logger(__name__)
 
@@ -50,29 +52,76 @@ async def stream_run(
     from_start: bool,
     headers: Mapping[str, str] | None = None,
     is_resumable: bool = False,
+    comment: bytes = PING,
 ) -> web.StreamResponse:
     """Answer with the frames of a run's events after a seq, until the encoder or the run has ended.
 
     `from_start`: the encoder must see all events; those up to `after` are folded and not sent. `is_resumable`: frames
-    carry their seq as id, so a client may be sent elsewhere at any time. Raises Refusal as long as nothing was sent.
+    carry their seq as id, so a client may be sent elsewhere at any time. `comment` is what a silent client gets; none
+    where the answer is no event stream. Raises Refusal as long as nothing was sent.
     """
+    watch = core.open_watch(run_id, after=0 if from_start else after)
+    return await stream(
+        request,
+        watch,
+        encoder,
+        after=after,
+        from_start=from_start,
+        headers=headers,
+        is_resumable=is_resumable,
+        comment=comment,
+    )
+
+
+async def stream_new_run(
+    request: web.Request,
+    core: CoreClient,
+    create: CreateRunRequest,
+    encoder: Encoder,
+    *,
+    headers: Callable[[Run], Mapping[str, str]],
+    is_resumable: bool = False,
+    ends_with_client: bool = False,
+) -> web.StreamResponse:
+    """Create a run and answer with its frames as `stream_run` does, without a call of the core before the watch.
+
+    `headers`: what the response says of the run. `ends_with_client`: see `edge/lifeline.py`.
+    """
+    async with watch_of_client(core, create, ends_with_client=ends_with_client) as (run, watch):
+        said = headers(run)
+        del create, run  # an idle stream holds nothing
+        return await stream(request, watch, encoder, headers=said, is_resumable=is_resumable)
+
+
+async def stream(
+    request: web.Request,
+    watch: Batches,
+    encoder: Encoder,
+    *,
+    after: int = 0,
+    from_start: bool = False,
+    headers: Mapping[str, str] | None = None,
+    is_resumable: bool = False,
+    comment: bytes = PING,
+) -> web.StreamResponse:
+    """Answer with the frames of a watch of which nothing was taken yet, as `stream_run` does. Closes the watch."""
     response = EventStreamResponse(headers={**HEADERS, **(headers or {})})
     if request.method == "HEAD":
         await response.prepare(request)
         return response
     streams = request.app[STREAMS]
-    with core.open_watch(run_id, after=0 if from_start else after) as watch:
+    with watch:
         has_news = await _first_answer(watch)
         writer = await response.prepare(request)
         assert writer is not None  # only a finished response has none
-        stream = OpenStream(request, writer, watch, is_resumable=is_resumable)
-        with streams.opened(stream):
-            relay = Relay(request, streams, stream, encoder, after)
+        opened = OpenStream(request, writer, watch, is_resumable=is_resumable, comment=comment)
+        with streams.opened(opened):
+            relay = Relay(request, streams, opened, encoder, after)
             await relay.run(has_news=has_news, catches_up=from_start and after > 0)
     return response
 
 
-async def _first_answer(watch: Watch) -> bool:
+async def _first_answer(watch: Batches) -> bool:
     with suppress(TimeoutError):
         async with asyncio.timeout(FIRST_ANSWER_SECONDS):
             await watch.ready()
@@ -81,7 +130,7 @@ async def _first_answer(watch: Watch) -> bool:
 
 
 class Relay:
-    """Moves one run's events from its watch through the encoder to the client."""
+    """Moves events from their watch through the encoder to the client."""
 
     __slots__ = ("_after", "_encoder", "_first_event", "_has_begun", "_hint", "_stream", "_streams")
 
@@ -108,7 +157,7 @@ class Relay:
         except StreamClosing:
             await self._send(self._hint, events=0)
         except Refusal as refusal:
-            log.warning("stream broke off", run_id=self._stream.watch.run_id, reason=refusal.reason)
+            log.warning("stream broke off", watch=self._stream.watch.name, reason=refusal.reason)
 
     async def _catch_up(self) -> None:
         """Fold up to the cursor, few streams at a time: nothing is sent, so no client can hold the slot."""
@@ -149,7 +198,7 @@ class Relay:
     async def _begin(self) -> None:
         """Show the client the headers, if nothing else did."""
         if not self._has_begun:
-            await self._send(b"" if self._hint else PING, events=0)
+            await self._send(b"" if self._hint else self._stream.comment, events=0)
 
     async def _send(self, frames: bytes, *, events: int) -> None:
         if not self._has_begun:

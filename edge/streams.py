@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from edge.watch import Watch
+from edge.watch import Batches
 
 log = structlog.get_logger(__name__)
 
@@ -31,13 +31,23 @@ class StreamClosing(Exception):
 
 
 class OpenStream:
-    """One response that streams a run."""
+    """One response that streams a run, or the runs of a thread."""
 
-    __slots__ = ("_request", "_writer", "is_closing", "is_resumable", "is_writing", "last_write", "watch")
+    __slots__ = ("_request", "_writer", "comment", "is_closing", "is_resumable", "is_writing", "last_write", "watch")
 
-    def __init__(self, request: web.Request, writer: AbstractStreamWriter, watch: Watch, *, is_resumable: bool) -> None:
+    def __init__(
+        self,
+        request: web.Request,
+        writer: AbstractStreamWriter,
+        watch: Batches,
+        *,
+        is_resumable: bool,
+        comment: bytes = PING,
+    ) -> None:
         self.watch = watch
         self.is_resumable = is_resumable
+        self.comment = comment
+        """What the client gets after silence; may be empty."""
         self.is_closing = False
         self.is_writing = False
         self.last_write = asyncio.get_running_loop().time()
@@ -60,7 +70,7 @@ class OpenStream:
         """Send a comment, unless the client has yet to read what was sent."""
         if not self._request.protocol.writing_paused:
             with suppress(ConnectionError):  # its handler hears of it at the same moment
-                await self.write(PING)
+                await self.write(self.comment)
 
     def close(self) -> None:
         """Have the stream end after what it is writing."""

@@ -18,10 +18,12 @@ from typing import Self
 import grpc
 import structlog
 
-from edge.errors import Refusal, refusal_of, refuse
-from edge.watch import Watch
+from edge.errors import DECIDED, Refusal, refusal_of, refuse
+from edge.watch import NewRun, Watch
+from penstock.grpc_options import MAX_MESSAGE_BYTES
 from penstock.v1.run_service_pb2 import (
     WatchAction,
+    WatchCreate,
     WatchError,
     WatchManyRequest,
     WatchManyResponse,
@@ -33,7 +35,9 @@ from penstock.v1.run_service_pb2 import (
 log = structlog.get_logger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
-ACTIONS_PER_MESSAGE = 1_000
+ACTIONS_PER_MESSAGE, MESSAGE_BYTES = 1_000, 1 << 20
+MAX_CREATE_BYTES = MAX_MESSAGE_BYTES - (1 << 20)
+"""A message that gRPC refuses would break the stream of everybody, and again when it is repeated."""
 
 FINAL_CODES = frozenset(
     {
@@ -93,10 +97,16 @@ class Watches:
         """Return a watch of the events after a seq. It is served from its first use on."""
         return Watch(self, run_id, after=after, bound=self._limits.buffer)
 
+    def open_new(self, new_run: NewRun) -> Watch:
+        """Return a watch of a run that it creates when it is first used, from the first event on. Raises Refusal."""
+        if new_run.create.ByteSize() > MAX_CREATE_BYTES:
+            raise Refusal(413, "BODY_TOO_LARGE", f"A run may be created with at most {MAX_CREATE_BYTES} bytes.")
+        return Watch(self, "", after=0, bound=self._limits.buffer, new_run=new_run)
+
     def start(self, watch: Watch) -> None:
         """Serve the watch after its tail. Part of `Source`."""
         watch.watch_id = next(self._ids)
-        watch.patience_until = 0.0 if self.is_attached else self._patience()
+        watch.patience_until = 0.0 if self.is_attached else self._patience(watch)
         self._served[watch.watch_id] = watch
         self._send(_start_of(watch))
 
@@ -111,7 +121,9 @@ class Watches:
         self._outbox.append(action)
         self._asked.set()
 
-    def _patience(self) -> float:
+    def _patience(self, watch: Watch) -> float:
+        if watch.new_run is not None:
+            return watch.new_run.deadline
         return asyncio.get_running_loop().time() + self._limits.reattach_for
 
     async def _serve(self) -> None:
@@ -143,19 +155,29 @@ class Watches:
         try:
             while True:
                 while self._outbox:
-                    count = min(len(self._outbox), ACTIONS_PER_MESSAGE)
-                    await call.write(WatchManyRequest(actions=[self._outbox.popleft() for _ in range(count)]))
+                    await call.write(WatchManyRequest(actions=self._next_actions()))
                 self._asked.clear()
                 await self._asked.wait()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the reader learns why
+
+    def _next_actions(self) -> list[WatchAction]:
+        """Take what one message carries: one action at least, and no more than its bounds."""
+        actions = [self._outbox.popleft()]
+        size = actions[0].ByteSize()
+        while self._outbox and len(actions) < ACTIONS_PER_MESSAGE:
+            size += self._outbox[0].ByteSize()
+            if size > MESSAGE_BYTES:
+                break
+            actions.append(self._outbox.popleft())
+        return actions
 
     async def _read(self, call: WatchCall) -> grpc.aio.AioRpcError | None:
         clock = asyncio.get_running_loop().time
         try:
             async with asyncio.timeout(self._limits.silence) as limit:
                 async for response in call:
-                    limit.reschedule(clock() + self._limits.silence)
+                    _postpone(limit, clock() + self._limits.silence, at_least=self._limits.silence * 0.1)
                     if not self.is_attached:
                         self._attached()
                     for part in response.parts:
@@ -181,11 +203,11 @@ class Watches:
         self.is_attached = False
         if failure is not None and failure.code() in FINAL_CODES:
             self._fail_all(refusal_of(failure))
-        now, patience = asyncio.get_running_loop().time(), self._patience()
+        now = asyncio.get_running_loop().time()
         for watch in list(self._served.values()):
-            watch.patience_until = watch.patience_until or patience
+            watch.patience_until = watch.patience_until or self._patience(watch)
             if watch.patience_until < now:
-                self._fail(watch, _core_away())
+                self._fail(watch, core_away())
         if self._served:
             self._asked.set()
 
@@ -193,11 +215,11 @@ class Watches:
         watch = self._served.get(part.watch_id)
         if watch is None:
             return  # stopped while this was under way
+        has_room = watch.put(part)
         if part.HasField("error"):
             self._refused(watch, part.error)
             return
         watch.patience_until = 0.0
-        has_room = watch.put(part)
         if part.ended:
             del self._served[part.watch_id]
             watch.watch_id = 0
@@ -210,9 +232,10 @@ class Watches:
         loop = asyncio.get_running_loop()
         del self._served[watch.watch_id]
         watch.watch_id = 0
-        watch.patience_until = watch.patience_until or self._patience()
-        if error.code == grpc.StatusCode.UNAVAILABLE.value[0] and loop.time() < watch.patience_until:
-            loop.call_later(random.uniform(0.5, 1.0) * LONGEST_PAUSE / 2, self._start_again, watch)
+        watch.patience_until = watch.patience_until or self._patience(watch)
+        pause = random.uniform(0.5, 1.0) * LONGEST_PAUSE / 2
+        if _may_pass(error) and loop.time() + pause < watch.patience_until:
+            loop.call_later(pause, self._start_again, watch)
         else:
             watch.fail(refuse(error.code, error.reason, error.message, error.metadata))
 
@@ -233,8 +256,22 @@ class Watches:
 
 
 def _start_of(watch: Watch) -> WatchAction:
+    if (new := watch.new_run) is not None:
+        return WatchAction(create=WatchCreate(watch_id=watch.watch_id, create=new.create, caller=new.caller))
     return WatchAction(start=WatchStart(watch_id=watch.watch_id, run_id=watch.run_id, after_seq=watch.tail))
 
 
-def _core_away() -> Refusal:
+def core_away() -> Refusal:
+    """Return the refusal of a watch that has waited for the core long enough."""
     return Refusal(503, "CORE_UNAVAILABLE", "The core cannot be reached now; try again.")
+
+
+def _postpone(limit: asyncio.Timeout, when: float, *, at_least: float) -> None:
+    """Move a limit when that changes it by so much: a timer per message costs more than reading the message."""
+    before = limit.when()
+    if before is None or when - before >= at_least:
+        limit.reschedule(when)
+
+
+def _may_pass(error: WatchError) -> bool:
+    return error.code == grpc.StatusCode.UNAVAILABLE.value[0] and error.reason not in DECIDED

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from penstock.app import App
+    from penstock.blocking import Blocking
+    from penstock.children import ChildRun
     from penstock.client import Client
     from penstock.durable import Step
     from penstock.errors import (
@@ -46,6 +48,8 @@ __all__ = [
     "AgentError",
     "Answer",
     "App",
+    "Blocking",
+    "ChildRun",
     "Client",
     "Custom",
     "Data",
@@ -76,6 +80,8 @@ __all__ = [
 
 _HOMES = {
     "penstock.app": ("App",),
+    "penstock.blocking": ("Blocking",),
+    "penstock.children": ("ChildRun",),
     "penstock.client": ("Client",),
     "penstock.durable": ("Step",),
     "penstock.errors": (

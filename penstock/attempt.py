@@ -54,7 +54,7 @@ class Attempt:
             data = output.SerializeToString()
             if len(data) > wire.MAX_OUTPUT + wire.MAX_ADDRESS:
                 kind = output.WhichOneof("output")
-                raise InvalidOutput(f"a {kind} has {len(data):,} bytes; an output may have {wire.MAX_OUTPUT:,}")
+                raise InvalidOutput(f"the output {kind} has {len(data):,} bytes; one may have {wire.MAX_OUTPUT:,}")
             self.outbox.add(wire.record(data))
         return self.outbox.last
 

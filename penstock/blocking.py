@@ -11,12 +11,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, overload
 
-from penstock import steps
+from penstock import children, steps
+from penstock.children import ChildRun
 from penstock.durable import Durable, Step
 from penstock.inbox import Inbox
 from penstock.outputs import AnyOutput, ToolCall
 from penstock.questions import Answer, Kind, OnExpiry
 from penstock.scopes import Scope, current
+from penstock.v1.run_pb2 import RunOptions
 
 if TYPE_CHECKING:
     from penstock.v1.message_pb2 import Message
@@ -50,7 +52,7 @@ class Blocking:
     def step(self, name: str, function: Callable[..., object], /, *args: object, **kwargs: object) -> object:
         """Run a function once, over all attempts, and return what it returned."""
         work = steps.Work(function, args, kwargs)
-        scope, thread = self._durable.scope, threading.get_ident()
+        scope, thread = self._durable._scope, threading.get_ident()
         return self._wait(lambda: steps.begin(scope, name, work, Step, caller=thread))
 
     def ask(
@@ -83,13 +85,44 @@ class Blocking:
         """Ask whether a tool call may go ahead."""
         return self._wait(lambda: self._durable.approve(call, message, expires_in=expires_in))
 
+    def call(
+        self,
+        agent_id: str,
+        input: object = "",
+        *,
+        thread_id: str = "",
+        stream: bool = False,
+        name: str = "",
+        call_id: str = "",
+        options: RunOptions | None = None,
+        metadata: Mapping[str, str] | None = None,
+        check: bool = True,
+    ) -> ChildRun:
+        """Call another agent, and return how its run ended."""
+        scope, thread = self._durable._scope, threading.get_ident()
+        return self._wait(
+            lambda: children.call(
+                scope,
+                agent_id,
+                input,
+                thread_id=thread_id,
+                stream=stream,
+                name=name,
+                call_id=call_id,
+                options=options,
+                metadata=metadata,
+                check=check,
+                caller=thread,
+            )
+        )
+
     def say(self, output: str | AnyOutput | Mapping[str, object]) -> None:
         """Send text or an output now."""
         self._wait(lambda: self._durable.say(output))
 
     def read_inbox(self) -> tuple[Message, ...]:
         """Take the steering messages that have arrived."""
-        inbox = Inbox(self._durable.scope.attempt)
+        inbox = Inbox(self._durable._scope.attempt)
 
         async def read() -> tuple[Message, ...]:
             return inbox.read()
@@ -98,11 +131,11 @@ class Blocking:
 
     def next_message(self) -> Message:
         """Take the next steering message, once there is one."""
-        return self._wait(Inbox(self._durable.scope.attempt).next)
+        return self._wait(Inbox(self._durable._scope.attempt).next)
 
     def _wait(self, begin: Callable[[], Coroutine[object, object, T]]) -> T:
         """What a coroutine returns that runs in the event loop, in the scope of this thread's code."""
-        scope = self._durable.scope
+        scope = self._durable._scope
         attempt = scope.attempt
         if threading.get_ident() == attempt.thread:
             raise RuntimeError("`blocking` is for sync code in threads; await the method of the run or step itself")

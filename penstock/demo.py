@@ -96,12 +96,11 @@ async def approve(run: Run) -> AsyncIterator[str | ToolCall | ToolResult]:
     decision = await run.approve(call)
     if decision:
         yield ToolResult(call.call_id, {"booked": True, **arguments})
-        words = ("It ", "is ", "approved ", "and ", "booked.")
+        verdict = "It is approved and booked."
     else:
         yield ToolResult(call.call_id, denied=True)
-        words = ("It ", "was ", "not ", "approved: ", "nothing ", "is ", "booked.")
-    for word in words:
-        yield word
+        verdict = "It was not approved: nothing is booked."
+    yield verdict
 
 
 @app.agent("steps", description="Adds three numbers up, each in a durable step.")

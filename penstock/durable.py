@@ -9,10 +9,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, overload
 
-from penstock import questions, steps
+from penstock import children, questions, steps
+from penstock.children import ChildRun
 from penstock.outputs import AnyOutput, ToolCall
 from penstock.questions import Answer, Kind, OnExpiry
 from penstock.scopes import Scope, current
+from penstock.v1.run_pb2 import RunOptions
 
 if TYPE_CHECKING:
     from penstock.blocking import Blocking
@@ -29,8 +31,8 @@ class Durable:
         raise NotImplementedError
 
     @property
-    def scope(self) -> Scope:
-        """Of the SDK's own: the scope whose code runs here, the innermost step of this run or else this one."""
+    def _scope(self) -> Scope:
+        """The scope whose code runs here: the innermost step of this run, or else this one."""
         scope = current.get()
         return scope if scope is not None and scope.attempt is self._own_scope.attempt else self._own_scope
 
@@ -67,7 +69,7 @@ class Durable:
         filled in: it brings the idempotency key, and a way to say things. Steps may run side by side (`asyncio.gather`)
         and inside each other. A step begins with this call: until it has returned, its caller says nothing itself.
         """
-        return steps.begin(self.scope, name, steps.Work(function, args, kwargs), Step)
+        return steps.begin(self._scope, name, steps.Work(function, args, kwargs), Step)
 
     def ask(
         self,
@@ -92,7 +94,7 @@ class Durable:
         While a handler waits the run is WAITING, for days if need be: see `penstock.Suspended`.
         """
         return questions.ask(
-            self.scope,
+            self._scope,
             message,
             schema=schema,
             kind=kind,
@@ -110,9 +112,42 @@ class Durable:
         message = message or call.title or f"May {call.tool_name} be called?"
         return self.ask(message, kind="approval", call_id=call.call_id, expires_in=expires_in)
 
+    def call(
+        self,
+        agent_id: str,
+        input: object = "",
+        *,
+        thread_id: str = "",
+        stream: bool = False,
+        name: str = "",
+        call_id: str = "",
+        options: RunOptions | None = None,
+        metadata: Mapping[str, str] | None = None,
+        check: bool = True,
+    ) -> Coroutine[object, object, ChildRun]:
+        """Call another agent, and wait for the end of its run: `child = await run.call("researcher", "wheels")`.
+
+        A durable step: over all attempts it is called once. The input is text, a message, several messages, or any
+        other JSON value. It speaks on a thread of its own unless one is named. With `stream` what it says is said here
+        too, in a lane of its own, by `name`. `call_id` is the tool call that it answers. Raises RunFailed unless it
+        succeeded, or `check` is false. When this run ends first, the core cancels the other one.
+        """
+        return children.call(
+            self._scope,
+            agent_id,
+            input,
+            thread_id=thread_id,
+            stream=stream,
+            name=name,
+            call_id=call_id,
+            options=options,
+            metadata=metadata,
+            check=check,
+        )
+
     async def say(self, output: str | AnyOutput | Mapping[str, object]) -> None:
         """Send text or an output now, as a `yield` of the handler does. Inside a step it is part of the step."""
-        await self.scope.say(output)
+        await self._scope.say(output)
 
     @property
     def blocking(self) -> Blocking:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from penstock.reasons import reason_name
 from penstock.v1.event_pb2 import RunEnded
-from penstock.v1.run_pb2 import EndReason
 
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
@@ -127,7 +127,7 @@ class RunFailed(PenstockError):
     """A run whose text was waited for did not succeed. The reason is that of its end, or the code of its error."""
 
     def __init__(self, run_id: str, end: RunEnded) -> None:
-        reason = end.error.code or EndReason.Name(end.reason).removeprefix("END_REASON_")
+        reason = end.error.code or reason_name(end.reason)
         super().__init__(end.error.message or f"{run_id} ended with {reason}", reason=reason)
         self.run_id = run_id
         self.end = end

@@ -21,8 +21,8 @@ from penstock.idleness import Activity
 from penstock.line import Line
 from penstock.outboxes import Outboxes
 from penstock.parking import Parking
+from penstock.reasons import reason_name
 from penstock.run import Run
-from penstock.v1.run_pb2 import EndReason
 from penstock.v1.worker_service_pb2 import (
     Accepted,
     Ack,
@@ -65,8 +65,8 @@ class Executions:
         self._tasks: set[asyncio.Task[None]] = set()
         self._capacity = Capacity(outboxes, agents, concurrency=concurrency)
         self._parking = Parking(seconds=park_seconds, places=max_parked, let_go=self._let_go)
-        self._released: dict[str, Released] = {}
-        self._max_released = max_parked
+        self._released: dict[str, Held] = {}
+        """Runs that were let go, until a core has said that they are not this worker's any more."""
         self._is_closing = False
         self.is_empty = asyncio.Event()
         """No run is held."""
@@ -88,11 +88,8 @@ class Executions:
         return [task.get_name() for task in self._tasks]
 
     def held(self) -> list[Held]:
-        """What a Hello says of the runs."""
-        return [
-            Held(run_id=held.run.id, attempt=held.run.attempt, last_output=held.outbox.last)
-            for held in self._held.values()
-        ]
+        """What a Hello says of the runs. Of one that was let go the core may not have heard."""
+        return [_as_held(execution) for execution in self._held.values()] + list(self._released.values())
 
     def welcome(self, welcome: Welcome) -> None:
         """A core has taken this worker: go on with the runs it knows, give up the others, and ask for more."""
@@ -108,11 +105,12 @@ class Executions:
             else:
                 execution.outbox.resume(answer.accepted)
                 self._forget_if_over(execution)
-        for answer in welcome.held:
-            if not answer.revoked and answer.run_id not in self._held:
+        self._released = {run_id: held for run_id, held in self._released.items() if run_id in answers}
+        for answer in answers.values():
+            if answer.run_id in self._released:
+                self._say_released(answer.run_id, answer.attempt)
+            elif answer.run_id not in self._held:
                 self._decline(answer.run_id, answer.attempt, "NOT_HELD")  # given up since the Hello
-        for released in self._released.values():  # the core that was told may not have heard
-            self._outboxes.say(WorkerMessage(released=released))
         if self._is_closing:
             self._outboxes.say(WorkerMessage(drain=Drain()))
         self._capacity.connect(grants=not self._is_closing)
@@ -157,7 +155,7 @@ class Executions:
         """A run is to stop. The core ends it when the grace is over, whatever happens here."""
         execution = self._held.get(request.run_id)
         if execution is not None:
-            execution.cancel(_reason(request.reason))
+            execution.cancel(reason_name(request.reason))
 
     def answer(self, answered: Answered) -> None:
         """A question was settled."""
@@ -250,14 +248,11 @@ class Executions:
             return
         self._forget(execution)
         if execution.is_suspended:
-            self._release(execution.run)
+            self._released[execution.run.id] = _as_held(execution)
+            self._say_released(execution.run.id, execution.run.attempt)
 
-    def _release(self, run: Run) -> None:
-        released = Released(run_id=run.id, attempt=run.attempt)
-        self._released[run.id] = released
-        while len(self._released) > self._max_released:
-            del self._released[next(iter(self._released))]
-        self._outboxes.say(WorkerMessage(released=released))
+    def _say_released(self, run_id: str, attempt: int) -> None:
+        self._outboxes.say(WorkerMessage(released=Released(run_id=run_id, attempt=attempt)))
 
     def _drop(self, execution: Execution, reason: str) -> None:
         execution.drop(reason)
@@ -270,9 +265,5 @@ class Executions:
             self.is_empty.set()
 
 
-def _reason(reason: EndReason.ValueType) -> str:
-    """`USER` for END_REASON_USER; the number for one that this SDK does not know."""
-    try:
-        return EndReason.Name(reason).removeprefix("END_REASON_")
-    except ValueError:
-        return str(reason)
+def _as_held(execution: Execution) -> Held:
+    return Held(run_id=execution.run.id, attempt=execution.run.attempt, last_output=execution.outbox.last)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
-from functools import cache
+from datetime import datetime, timedelta
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
@@ -22,6 +23,8 @@ from penstock.v1.message_pb2 import Part
 Convert = Callable[[Any], object]  # protobuf's reflection is untyped: this is the JSON rim
 
 dumps = msgspec.json.Encoder().encode
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - without a zone, so that none is written
 
 
 def flat(message: ProtoMessage) -> dict[str, object]:
@@ -42,6 +45,26 @@ def flat_part(part: Part) -> dict[str, object]:
     head = {"ordinal": around.pop("ordinal", None), "kind": kind}
     around.pop(kind or "", None)
     return {key: value for key, value in {**head, **content, **around}.items() if value is not None}
+
+
+def instant(stamp: Timestamp) -> str:
+    """Return an instant as protobuf writes it in JSON: RFC 3339, UTC, with 0, 3, 6 or 9 digits of a fraction.
+
+    By hand, since every event but a delta has one: `ToJsonString` takes three times as long.
+    """
+    nanos = stamp.nanos
+    if not nanos:
+        return f"{_second(stamp.seconds)}Z"
+    if nanos % 1_000:
+        return f"{_second(stamp.seconds)}.{nanos:09d}Z"
+    if nanos % 1_000_000:
+        return f"{_second(stamp.seconds)}.{nanos // 1_000:06d}Z"
+    return f"{_second(stamp.seconds)}.{nanos // 1_000_000:03d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def inline(json_text: str) -> msgspec.Raw:
@@ -108,7 +131,7 @@ def _seconds(duration: Duration) -> float:
 
 
 _OF_MESSAGE: Mapping[str, Convert] = {
-    Timestamp.DESCRIPTOR.full_name: Timestamp.ToJsonString,
+    Timestamp.DESCRIPTOR.full_name: instant,
     Duration.DESCRIPTOR.full_name: _seconds,
     Part.DESCRIPTOR.full_name: flat_part,
 }

@@ -10,6 +10,13 @@ from __future__ import annotations
 MAX_MESSAGE_BYTES = 8 << 20
 """gRPC's own limit on a message, both ways. Penstock keeps its messages below 1 MiB; this is the margin."""
 
+EXPERIMENTS = "-event_engine_client,-event_engine_listener"
+"""What the commands of Penstock set `GRPC_EXPERIMENTS` to, before gRPC is imported: its older poller.
+
+From the socket to the event loop a message changes threads twice there and not four times, which is most of what it
+costs on an idle machine. A gRPC that does not know the names passes over them.
+"""
+
 _BOTH_SIDES: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),

@@ -20,7 +20,7 @@ from penstock.errors import InvalidOutput
 from penstock.json_text import to_json
 from penstock.outputs import AnyOutput
 from penstock.run import Run
-from penstock.scopes import Scope, task_of_caller
+from penstock.scopes import Scope
 from penstock.threads import Handoff, in_thread
 
 HandlerFunction = Callable[[Run], object]
@@ -40,7 +40,7 @@ class Handler:
 
     async def run(self, run: Run, scope: Scope) -> str:
         """Run the handler to its end. Returns the JSON of its result, empty when it had none or it was output."""
-        scope.runner = task_of_caller()
+        scope.runner = asyncio.current_task()
         result = await self._drive(self._function, run, scope)
         scope.check_complete()
         if result is None:

@@ -33,8 +33,10 @@ class Idleness:
 
     def __init__(self, attempt: Attempt, tell: Callable[[Activity], None]) -> None:
         self.activity = Activity.BUSY
-        self.is_awaited = False
-        """Somebody waits for an answer: what is said now ends the pause."""
+        self.waiting = 0
+        """Answers that are waited for: what is said now ends the pause."""
+        self.calling = 0
+        """Child runs that are waited for."""
         self._attempt = attempt
         self._tell = tell
         self._waits_since = -1
@@ -42,14 +44,16 @@ class Idleness:
 
     def stir(self) -> None:
         """Something was said, maybe in a thread: whoever waits for an answer waits anew."""
-        if self.is_awaited and not self._is_looking:
+        if self.waiting and not self._is_looking:
             self._attempt.loop.call_soon_threadsafe(self._look_soon)
 
     def changed(self) -> None:
-        """Somebody waits for an answer or a child run, or does not any more."""
-        self.is_awaited = any(scope.waiting for scope in self._scopes())
+        """A scope begins or ends to do or to wait for something."""
+        if self._attempt.is_mute:
+            return
         self._attempt.handler.refresh()
-        self._look_soon()
+        if self.waiting or self.calling or self.activity is not Activity.BUSY:
+            self._look_soon()
 
     def _look_soon(self) -> None:
         if not self._is_looking:
@@ -71,6 +75,8 @@ class Idleness:
     def _now(self) -> Activity:
         innermost = [scope for scope in self._scopes() if not scope.running]
         if not all(scope.waiting or scope.is_calling for scope in innermost):
+            return Activity.BUSY
+        if any(scope.is_starting for scope in self._scopes()):
             return Activity.BUSY
         return Activity.WAITING if all(scope.waiting for scope in innermost) else Activity.CALLING
 

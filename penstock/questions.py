@@ -141,26 +141,19 @@ def ask(
         on_expiry=_ACTIONS[on_expiry],
     )
     attempt.replay.ask_for(path)
-    number = 0
     if attempt.questions.get(path) is None:
         scope.end_parts(own=False)
-        number = attempt.add(Output(lane=scope.lane, ask=output))
+        attempt.add(Output(lane=scope.lane, ask=output))
     scope.refresh()
-    return _answer(scope, path, number, kind)
+    return _answer(scope, path, kind)
 
 
-async def _answer(scope: Scope, key: str, number: int, kind: Kind) -> Answer:
-    attempt = scope.attempt
-    record = attempt.questions.get(key)
+async def _answer(scope: Scope, key: str, kind: Kind) -> Answer:
+    questions = scope.attempt.questions
+    record = questions.get(key)
     if record is None:
-        scope.waiting += 1
-        attempt.idleness.changed()
-        try:
-            await attempt.outbox.stored(number)
-            record = await attempt.questions.settled(key)
-        finally:
-            scope.waiting -= 1
-            attempt.idleness.changed()
+        with scope.waits():
+            record = await questions.settled(key)  # only a question that is stored has an answer
     outcome = _OUTCOMES.get(record.outcome, "withdrawn")
     return Answer(kind, outcome, from_json(record.answer_json), record.input_id)
 

@@ -6,8 +6,9 @@ and what a replay does not say again (E6). It runs no code, and does not know wh
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from types import TracebackType
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from penstock.encoding import output_records, text_records, to_output
 from penstock.errors import InvalidOutput, NonDeterministic, OutputDuringStep
+from penstock.json_text import mend
 from penstock.v1.message_pb2 import Completion
 from penstock.v1.worker_service_pb2 import MessageOutput, Output, StepEndedOutput, StepStartedOutput
 
@@ -49,7 +51,10 @@ class Scope:
         self._is_closed = False
         self._ordinals: Counter[str] = Counter()
         self._begun: dict[str, None] = {}
+        """Its steps that were called and are not over."""
         self._other_lanes: set[str] = set()
+        self._is_bordered = False
+        """The parts in its lane were ended for a step, and it is silent since."""
 
     # ── what it says ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -78,11 +83,7 @@ class Scope:
         """Something that `records` minds has changed."""
         attempt = self.attempt
         self.is_plain = not (
-            self.key
-            or self._begun
-            or attempt.is_mute
-            or attempt.idleness.is_awaited
-            or attempt.replay.to_come(self.key)
+            self.key or self._begun or attempt.is_mute or attempt.idleness.waiting or attempt.replay.to_come(self.key)
         )
 
     def _encode(self, value: object) -> list[bytes]:
@@ -97,6 +98,11 @@ class Scope:
             output = replace(output, lane=self.lane)
         return output_records(output)
 
+    @property
+    def is_starting(self) -> bool:
+        """A step was called that does not run yet."""
+        return len(self._begun) > len(self.running)
+
     # ── its steps and questions ──────────────────────────────────────────────────────────────────────────────────────
 
     def next_key(self, name: str, *, what: str = "step") -> str:
@@ -110,6 +116,7 @@ class Scope:
 
     def path(self, last: str) -> str:
         """A key inside this scope."""
+        last = mend(last)
         key = f"{self.key}/{last}" if self.key else last
         if len(key) > MAX_KEY:
             raise ValueError(f"the key {key!r} has more than {MAX_KEY} characters: take shorter names")
@@ -126,15 +133,17 @@ class Scope:
 
     def over(self, key: str) -> None:
         """A step that was called has returned, or never began."""
-        self._begun.pop(key, None)
-        self.refresh()
+        if key in self._begun:
+            del self._begun[key]
+            self._is_bordered = self._is_bordered and bool(self._begun)
+            self.attempt.idleness.changed()
 
     def open(self, key: str, *, name: str, args_hash: bytes, caller: object, lane: str = "") -> Scope:
         """Start a step in the lane of its caller, or in one of its own: when it runs beside, or when one is given."""
         is_beside = caller != self.runner
         step = Scope(self.attempt, key, lane or (key if is_beside else self.lane), self)
         self.end_parts(own=step.lane != self.lane)
-        started = StepStartedOutput(key=key, name=name, parent_key=self.key, args_hash=args_hash)
+        started = StepStartedOutput(key=key, name=mend(name), parent_key=self.key, args_hash=args_hash)
         self.attempt.add(Output(lane=step.lane, step_started=started))
         self.running.add(step)
         self.attempt.idleness.changed()
@@ -145,9 +154,39 @@ class Scope:
 
         The core does this in the lane of a step or a question; the other lanes have to be told.
         """
-        for lane in (*self._other_lanes, *([self.lane] if own else [])):
+        lanes = [*self._other_lanes, *([self.lane] if own and not self._is_bordered else [])]
+        for lane in lanes:
             self.attempt.add(Output(lane=lane, message=MessageOutput()))
         self._other_lanes.clear()
+        self._is_bordered = self._is_bordered or own
+
+    @contextmanager
+    def waits(self) -> Iterator[None]:
+        """Its code waits for an answer."""
+        self._wait(1)
+        try:
+            yield
+        finally:
+            self._wait(-1)
+
+    @contextmanager
+    def calling(self) -> Iterator[None]:
+        """It waits for a child run."""
+        self._call(1)
+        try:
+            yield
+        finally:
+            self._call(-1)
+
+    def _wait(self, step: int) -> None:
+        self.waiting += step
+        self.attempt.idleness.waiting += step
+        self.attempt.idleness.changed()
+
+    def _call(self, step: int) -> None:
+        self.is_calling = step > 0
+        self.attempt.idleness.calling += step
+        self.attempt.idleness.changed()
 
     # ── its end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -189,8 +228,3 @@ class Scope:
 
     def __str__(self) -> str:
         return f"the step {self.key!r}" if self.key else "the handler"
-
-
-def task_of_caller() -> object:
-    """The task that runs now."""
-    return asyncio.current_task()

@@ -6,66 +6,23 @@ record. Owns what a step does from its call to its record; its key, lane and sco
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import inspect
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
-from types import TracebackType
-from typing import TypeVar, cast
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import cast
 
 import msgspec
 
 from penstock import wire
+from penstock.begun import Begun
 from penstock.errors import InvalidOutput, NonDeterministic
 from penstock.json_text import from_json, to_json
-from penstock.scopes import Scope, current, task_of_caller
+from penstock.scopes import Scope, current
 from penstock.threads import in_thread
 
-T = TypeVar("T")
-
 StepFunction = Callable[..., object]
-
-
-class Begun(Coroutine[object, object, T]):
-    """The coroutine of a step that was called. It tells when it is over: also when it fails, or never begins."""
-
-    def __init__(self, coroutine: Coroutine[object, object, T], over: Callable[[], None]) -> None:
-        self._coroutine = coroutine
-        self._over = over
-
-    def send(self, value: object) -> object:
-        try:
-            return self._coroutine.send(value)
-        except BaseException:  # StopIteration too: it has returned
-            self._over()
-            raise
-
-    def throw(
-        self,
-        kind: type[BaseException] | BaseException,
-        value: BaseException | object = None,
-        traceback: TracebackType | None = None,
-    ) -> object:
-        error = kind if isinstance(kind, BaseException) else value if isinstance(value, BaseException) else kind()
-        try:
-            return self._coroutine.throw(error)
-        except BaseException:
-            self._over()
-            raise
-
-    def close(self) -> None:
-        self._coroutine.close()
-        self._over()
-
-    def __await__(self) -> Generator[object, object, T]:
-        try:
-            return (yield from self._coroutine.__await__())
-        finally:
-            self._over()
-
-    def __del__(self) -> None:
-        self._over()
-
 
 MAX_RESULT = wire.MAX_OUTPUT
 """Bytes of a result as JSON."""
@@ -87,7 +44,7 @@ class Work:
     async def perform(self, scope: Scope, step: object) -> object:
         """Call it: async code in this task, other code in a thread. `step` is given to a function that takes one."""
         args = (step, *self._args) if takes_step(self._function, type(step)) else self._args
-        scope.runner = task_of_caller()
+        scope.runner = asyncio.current_task()
         if _is(inspect.iscoroutinefunction, self._function):
             return await cast("Awaitable[object]", self._function(*args, **self._kwargs))
 
@@ -96,7 +53,7 @@ class Work:
             return self._function(*args, **self._kwargs)
 
         result = await in_thread(call, name=scope.key)
-        scope.runner = task_of_caller()
+        scope.runner = asyncio.current_task()
         return await result if inspect.isawaitable(result) else result
 
 
@@ -117,9 +74,9 @@ async def _perform(
     recorded = recall(scope, key, work.args_hash)
     if recorded is not None:
         return from_json(recorded)
-    inner = scope.open(key, name=name, args_hash=work.args_hash, caller=caller or task_of_caller())
+    inner = scope.open(key, name=name, args_hash=work.args_hash, caller=caller or asyncio.current_task())
     with inner:
-        before = current.get(None)
+        before = current.get()
         current.set(inner)
         try:
             result = await work.perform(inner, step_of(inner))

@@ -134,20 +134,7 @@ class Engine:
         self.inputs = Inputs(
             store=store, clock=clock, journal=journal, ownership=ownership, settling=settling, runs=runs
         )
-        self.bulk_cancels = BulkCancels(store, self.runs, clock)
-        self.threads = Threads(store, clock)
-        self.thread_states = ThreadStates(store)
-        self.thread_forks = ThreadForks(store, logs, clock)
-        self.thread_hub = thread_hub = ThreadHub(store, hub, clock)
-        self.deletions = Deletions(
-            store=store,
-            clock=clock,
-            runs=self.runs,
-            hub=hub,
-            thread_hub=thread_hub,
-            tail=tail,
-            patience=settings.cancel_grace + DELETION_MARGIN,
-        )
+        self._serve_threads(patience=settings.cancel_grace + DELETION_MARGIN)
         self.retention = Retention(
             store=store.retention,
             bus=bus,
@@ -174,7 +161,7 @@ class Engine:
         self.offspring = Offspring(store, settling)
         executions.on_ended += [self.promotions.ended, self.offspring.ended, self.follow_ups.ended, webhooks.ended]
         executions.on_queued = lambda owned: bus.ring([Ring("work", owned.run.agent_id)])
-        journal.on_published += (hub.published, thread_hub.published, self.deletions.published)
+        journal.on_published += (hub.published, self.thread_hub.published, self.deletions.published)
         self._show_gauges()
 
     def _show_gauges(self) -> None:
@@ -184,6 +171,18 @@ class Engine:
         self.metrics.gauge("penstock_tail_bytes", "Committed events kept in memory", lambda: self.tail.size)
         self.metrics.gauge("penstock_webhooks_in_flight", "Webhooks under way", lambda: self.webhooks.in_flight)
         self.metrics.gauge("penstock_journal_runs", "Runs that wait for a commit", lambda: self.journal.backlog)
+
+    def _serve_threads(self, *, patience: float) -> None:
+        """Put together what serves threads, deletions and bulk cancels: it needs all the rest, and nothing needs it."""
+        store, clock, runs, hub = self.store, self.clock, self.runs, self.hub
+        self.bulk_cancels = BulkCancels(store, runs, clock)
+        self.threads = Threads(store, clock)
+        self.thread_states = ThreadStates(store)
+        self.thread_forks = ThreadForks(store, self.logs, clock)
+        self.thread_hub = thread_hub = ThreadHub(store, hub, clock)
+        self.deletions = Deletions(
+            store=store, clock=clock, runs=runs, hub=hub, thread_hub=thread_hub, tail=self.tail, patience=patience
+        )
 
     async def status(self) -> GetStatusResponse:
         """Return what SystemService.GetStatus tells."""

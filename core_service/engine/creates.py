@@ -120,7 +120,8 @@ class Creates:
             raise CoreDraining("This core shuts down; repeat with the same request_id in a moment.")
         check_create(request)
         agent = await self._agents.get(tenant, request.agent_id)
-        draft = self._draft(tenant, request, online=agent.online)
+        depth = await self._depth(tenant, request.parent_run_id)
+        draft = self._draft(tenant, request, online=agent.online, depth=depth)
         created = await self._store_draft(draft, request, follow_up_of)
         if created.steered is not None:
             await self._settling.signal(created.steered)
@@ -132,8 +133,16 @@ class Creates:
                 await self._settling.signal(head)
         return CreateRunResponse(run=created.run, steered=created.steered is not None)
 
-    def _draft(self, tenant: str, request: CreateRunRequest, *, online: bool) -> _Draft:
+    async def _depth(self, tenant: str, parent_run_id: str) -> int:
+        """Return how many runs are above a new one. Whether they may be, the store decides."""
+        if not parent_run_id:
+            return 0
+        parent = await self._store.get_run(tenant, parent_run_id)
+        return parent.depth + 1 if parent is not None else 0
+
+    def _draft(self, tenant: str, request: CreateRunRequest, *, online: bool, depth: int) -> _Draft:
         run = self._new_run(request)
+        run.depth = depth
         now = run.create_time.ToMicroseconds()
         messages = new_messages(request.input, run_id=run.id, now=now)
         queue_timeout = self._queue_timeout(run, online=online)

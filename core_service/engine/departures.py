@@ -39,7 +39,6 @@ class Departures:
         owned.failures += 1
         if not owned.retry_allowed(lost=False):
             return False
-        owned.ended_by_worker = True
         self._queue_again(owned, end.error, delay=self._backoff(owned))
         return True
 

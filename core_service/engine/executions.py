@@ -147,11 +147,11 @@ class Executions:
         for output in outputs:
             grammar.apply(output, now)
         if end is not None and grammar.ended is None:
-            owned.ended_by_worker = True
             if owned.cancel_reason is not None:
                 self._endings.end(owned, owned.cancel_reason)
             elif not self._departures.failed(owned, end):
                 grammar.apply(Output(end=end), now)
+            owned.ended_by_worker = True
 
     # ── cancel ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

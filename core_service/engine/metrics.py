@@ -12,6 +12,21 @@ _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 _COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000)
 
 
+class Labelled:
+    """A counter with labels that looks each child up once: the library's way costs four times what counting does."""
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._children: dict[tuple[str, ...], Counter] = {}
+
+    def labels(self, *values: str) -> Counter:
+        """Return the child with these label values."""
+        child = self._children.get(values)
+        if child is None:
+            child = self._children[values] = self._counter.labels(*values)
+        return child
+
+
 class Metrics:
     """The core's collectors, in a registry of its own."""
 
@@ -24,8 +39,8 @@ class Metrics:
         self._commit_runs = Histogram("penstock_commit_runs", "Runs in one group commit", buckets=_COUNTS, registry=r)
         self.events = Counter("penstock_events_appended", "Events appended to the log", registry=r)
         self.refused = Counter("penstock_appends_refused", "Appends refused by the fence", registry=r)
-        self.created = Counter("penstock_runs_created", "Runs created", ["agent"], registry=r)
-        self.ended = Counter("penstock_runs_ended", "Runs ended", ["state", "reason"], registry=r)
+        self.created = Labelled(Counter("penstock_runs_created", "Runs created", ["agent"], registry=r))
+        self.ended = Labelled(Counter("penstock_runs_ended", "Runs ended", ["state", "reason"], registry=r))
         self.retried = Counter("penstock_runs_retried", "Attempts that another one follows", registry=r)
         self.lost = Counter("penstock_workers_lost", "Runs whose worker was lost", registry=r)
         self.adopted = Counter("penstock_runs_adopted", "Runs taken over from their re-attached worker", registry=r)
@@ -36,7 +51,7 @@ class Metrics:
             "penstock_queue_seconds", "Time from the create to the first start", buckets=_SECONDS, registry=r
         )
         self.damaged = Counter("penstock_logs_damaged", "Reads that found a gap in a log", registry=r)
-        self.calls = Counter("penstock_grpc_calls", "Finished gRPC calls", ["method", "code"], registry=r)
+        self.calls = Labelled(Counter("penstock_grpc_calls", "Finished gRPC calls", ["method", "code"], registry=r))
         self.scheduled = Counter(
             "penstock_schedules_due", "Times at which a schedule was due, and what came of it", ["outcome"], registry=r
         )

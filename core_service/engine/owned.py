@@ -178,7 +178,6 @@ class OwnedRun:
             failures=self.failures,
             lost_workers=self.lost_workers,
             release=True,
-            withdraw=bool(self.grammar.ask_keys),
             messages=() if rolled_back else tuple(self.grammar.history()),
             state_json=None if rolled_back else self._new_state(),
             state_version=self._version,

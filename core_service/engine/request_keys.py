@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import TypeAlias
 
 from google.protobuf.message import Message
 
-from core_service.domain.run_requests import check_request_id
+from core_service.domain.run_requests import check_request_id, digest
 from core_service.ports import RequestKey
 from penstock.v1.run_service_pb2 import CancelRunsRequest, DeleteRunRequest
 from penstock.v1.thread_service_pb2 import (
@@ -37,5 +36,4 @@ def request_key(operation: str, tenant: str, request: Repeatable) -> RequestKey 
     bare: Message = type(request)()
     bare.CopyFrom(request)
     bare.ClearField("request_id")
-    digest = hashlib.sha256(tenant.encode() + b"\0" + bare.SerializeToString(deterministic=True)).digest()
-    return RequestKey(operation, request.request_id, digest)
+    return RequestKey(operation, request.request_id, digest(bare, tenant=tenant))

@@ -82,6 +82,8 @@ class Settling:
         return True
 
     async def _hand_to_owner(self, owned: OwnedRun, head: Head) -> bool:
+        if owned.grammar.ended is not None and owned.session is not None:  # whatever came after its end came too late
+            return True
         if owned.is_leaving:
             await self._journal.settled(owned)
             return False

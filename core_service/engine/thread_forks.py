@@ -57,5 +57,6 @@ class ThreadForks:
             raise InvalidArgument(f"The run has events 1 to {head.last_seq}, not {event.seq}.", field="event.seq")
         if head.oldest_seq > 1:
             raise expired(event.run_id, head.oldest_seq)
-        grammar = await self._logs.grammar(event.run_id, up_to=event.seq, state_json=state_before)
+        records = await self._store.run_records(event.run_id)
+        grammar = await self._logs.grammar(event.run_id, up_to=event.seq, records=records, state_json=state_before)
         return AtEvent(event.run_id, tuple(grammar.history()), grammar.state_json)

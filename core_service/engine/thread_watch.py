@@ -135,6 +135,12 @@ class ThreadWatcher:
         except RunNotFound:  # deleted meanwhile
             self._leave()
             return None
+        except EventsExpired as expired:
+            if watcher.cursor:
+                raise
+            self.close()
+            self._watcher = await self._open(watcher.feed.run_id, _before_oldest(expired))
+            return await self._take(max_bytes)
         if segment is None:
             if watcher.over:
                 self._leave()
@@ -168,7 +174,7 @@ class ThreadWatcher:
         except EventsExpired as expired:
             if after:
                 raise
-            return await self._runs.open(self._tenant, run_id, int(expired.metadata["oldest_seq"]) - 1, self._ring)
+            return await self._runs.open(self._tenant, run_id, _before_oldest(expired), self._ring)
 
     def _ring(self, _: Watcher) -> None:
         self.bell.set()
@@ -250,6 +256,10 @@ class ThreadHub:
         newest = await self._store.newest_places(tenant, [feed.thread_id for feed in feeds])
         for feed in feeds:
             feed.learn(newest.get(feed.thread_id))
+
+
+def _before_oldest(expired: EventsExpired) -> int:
+    return int(expired.metadata["oldest_seq"]) - 1
 
 
 def _admit(feed: _Feed, cursor: Cursor) -> None:

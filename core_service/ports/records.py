@@ -26,8 +26,6 @@ class RunChange:
     state: RunState.ValueType
     ended: bytes | None = None
     """The serialised RunEnded payload, at an end: the thread is released."""
-    withdraw: bool = False
-    """At an end of a run that has asked: its open inputs are withdrawn."""
     reason: EndReason.ValueType | None = None
     leg: int | None = None
     failures: int | None = None

@@ -8,7 +8,7 @@ answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 import grpc
@@ -20,6 +20,7 @@ from grpc_status import rpc_status
 
 from core_service.domain import errors
 from core_service.domain.errors import Refusal
+from penstock.v1.run_service_pb2 import WatchError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Any]
@@ -70,20 +71,41 @@ CODES: dict[type[Refusal], code_pb2.Code.ValueType] = {
 MAX_MESSAGE_CHARACTERS = 300
 """Of a refusal: it quotes its caller, and a client refuses an answer whose trailers are larger than 8 KiB."""
 
+MAX_METADATA_CHARACTERS = 1_000
+"""Of one value: the ids of twenty questions."""
+
+FAILURE = "The server failed; its log says why."
+"""All that a caller is told of a fault of ours."""
+
 
 def status_of(refusal: Refusal) -> status_pb2.Status:
     """Return a refusal as google.rpc.Status with its ErrorInfo."""
-    metadata = {key: value[:MAX_MESSAGE_CHARACTERS] for key, value in refusal.metadata.items()}
-    info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN, metadata=metadata)
+    info = error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN, metadata=_metadata(refusal))
     detail = any_pb2.Any()
     detail.Pack(info)
-    message = refusal.message[:MAX_MESSAGE_CHARACTERS]
-    return status_pb2.Status(code=CODES[type(refusal)], message=message, details=[detail])
+    return status_pb2.Status(code=CODES[type(refusal)], message=_message(refusal), details=[detail])
 
 
-def bind_request_id(context: Context) -> None:
-    """Put the caller's request id into all log lines of this call, which has a context of its own."""
-    for key, value in context.invocation_metadata() or ():
+def watch_error(error: Exception, method: str) -> WatchError:
+    """Return what an exception means to one watch of a stream that goes on for the others."""
+    if not isinstance(error, Refusal):
+        log.error("call failed", method=method, exc_info=error)
+        return WatchError(code=code_pb2.INTERNAL, message=FAILURE)
+    code, metadata = CODES[type(error)], _metadata(error)
+    return WatchError(code=code, reason=error.reason, message=_message(error), metadata=metadata)
+
+
+def _message(refusal: Refusal) -> str:
+    return refusal.message[:MAX_MESSAGE_CHARACTERS]
+
+
+def _metadata(refusal: Refusal) -> Mapping[str, str]:
+    return {key: value[:MAX_METADATA_CHARACTERS] for key, value in refusal.metadata.items()}
+
+
+def bind_request_id(metadata: Iterable[tuple[str, str | bytes]]) -> None:
+    """Put the caller's request id into all log lines of this task, which has a context of its own."""
+    for key, value in metadata:
         if key == REQUEST_ID_KEY:
             structlog.contextvars.bind_contextvars(request_id=str(value)[:128])
 
@@ -93,14 +115,14 @@ async def abort(context: Context, error: Exception, method: str) -> NoReturn:
     if isinstance(error, Refusal):
         await context.abort_with_status(rpc_status.to_status(status_of(error)))
     log.error("call failed", method=method, exc_info=error)
-    await context.abort(grpc.StatusCode.INTERNAL, "The server failed; its log says why.")
+    await context.abort(grpc.StatusCode.INTERNAL, FAILURE)
 
 
 def guarded_call(method: str, behaviour: Callable[[Any, Context], Awaitable[Any]], note: Note) -> Behaviour:
     """Wrap a method that returns one message."""
 
     async def call(request: Any, context: Context) -> Any:
-        bind_request_id(context)
+        bind_request_id(context.invocation_metadata() or ())
         try:
             response = await behaviour(request, context)
         except asyncio.CancelledError:
@@ -108,7 +130,7 @@ def guarded_call(method: str, behaviour: Callable[[Any, Context], Awaitable[Any]
             raise
         except Exception as fault:  # noqa: BLE001 — `abort` logs what is not a refusal
             error = _as_refusal(fault)
-            note(_code_name(error))
+            note(code_name(error))
             await abort(context, error, method)
         note("OK")
         return response
@@ -120,7 +142,7 @@ def guarded_stream(method: str, behaviour: Callable[[Any, Context], AsyncIterato
     """Wrap a method that returns a stream."""
 
     async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-        bind_request_id(context)
+        bind_request_id(context.invocation_metadata() or ())
         try:
             async for response in behaviour(request, context):
                 yield response
@@ -129,7 +151,7 @@ def guarded_stream(method: str, behaviour: Callable[[Any, Context], AsyncIterato
             raise
         except Exception as fault:  # noqa: BLE001 — `abort` logs what is not a refusal
             error = _as_refusal(fault)
-            note(_code_name(error))
+            note(code_name(error))
             await abort(context, error, method)
         note("OK")
 
@@ -143,5 +165,6 @@ def _as_refusal(error: Exception) -> Exception:
     return error
 
 
-def _code_name(error: Exception) -> str:
+def code_name(error: Exception) -> str:
+    """Return the name of the code with which an exception ends a call."""
     return code_pb2.Code.Name(CODES[type(error)]) if isinstance(error, Refusal) else "INTERNAL"

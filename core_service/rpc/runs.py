@@ -14,6 +14,7 @@ from core_service.engine.runs import MAX_WAIT_SECONDS, Runs
 from core_service.engine.watch import WatchHub
 from core_service.rpc.caller import tenant_of
 from core_service.rpc.errors import Context
+from core_service.rpc.services import call_counter
 from core_service.rpc.watch_many import WatchMany
 from core_service.rpc.watch_run import created, watch_run
 from penstock.v1.run_pb2 import EndReason
@@ -68,6 +69,8 @@ class RunServicer:
         self._logs = logs
         self._bulk_cancels = bulk_cancels
         self._deletions = deletions
+        # However a run is created, it is counted as the call that it might have been.
+        self._note_create = call_counter("/penstock.v1.RunService/CreateRun", hub.metrics)
 
     async def CreateRun(self, request: CreateRunRequest, context: Context) -> CreateRunResponse:
         return await self._creates.create(tenant_of(context), request)
@@ -104,6 +107,13 @@ class RunServicer:
         run = await self._runs.cancel(tenant_of(context), request.run_id, reason, request_id=request.request_id)
         return CancelRunResponse(run=run)
 
+    async def CancelRuns(self, request: CancelRunsRequest, context: Context) -> CancelRunsResponse:
+        return await self._bulk_cancels.cancel(tenant_of(context), request, _cancel_reason(request.reason))
+
+    async def DeleteRun(self, request: DeleteRunRequest, context: Context) -> DeleteRunResponse:
+        await self._deletions.delete_run(tenant_of(context), request)
+        return DeleteRunResponse()
+
     async def SubmitInput(self, request: SubmitInputRequest, context: Context) -> SubmitInputResponse:
         return SubmitInputResponse(run=await self._inputs.submit(tenant_of(context), request))
 
@@ -115,13 +125,6 @@ class RunServicer:
         run, message = await self._runs.steer(tenant_of(context), request)
         return SteerRunResponse(run=run, message=message)
 
-    async def CancelRuns(self, request: CancelRunsRequest, context: Context) -> CancelRunsResponse:
-        return await self._bulk_cancels.cancel(tenant_of(context), request, _cancel_reason(request.reason))
-
-    async def DeleteRun(self, request: DeleteRunRequest, context: Context) -> DeleteRunResponse:
-        await self._deletions.delete_run(tenant_of(context), request)
-        return DeleteRunResponse()
-
     async def WatchRun(self, request: WatchRunRequest, context: Context) -> AsyncIterator[bytes]:
         _check_cursor(request.after_seq)
         async for message in watch_run(self._hub, tenant_of(context), request.run_id, after_seq=request.after_seq):
@@ -130,7 +133,7 @@ class RunServicer:
     async def WatchMany(
         self, requests: AsyncIterator[WatchManyRequest], context: Context
     ) -> AsyncIterator[WatchManyResponse]:
-        async with WatchMany(self._hub, tenant_of(context)) as watches:
+        async with WatchMany(self._hub, self._creates, tenant_of(context), self._note_create) as watches:
             async for message in watches.serve(requests):
                 yield message
 

@@ -30,7 +30,7 @@ def add_service(server: grpc.aio.Server, service: ServiceDescriptor, servicer: o
 
 def _handler(method: MethodDescriptor, behaviour: Any, metrics: Metrics) -> grpc.RpcMethodHandler[Any, Any]:
     name = f"/{method.containing_service.full_name}/{method.name}"
-    note = _counter(name, metrics)
+    note = call_counter(name, metrics)
     make = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (False, True): grpc.unary_stream_rpc_method_handler,
@@ -48,14 +48,6 @@ def _serialize(response: Message | bytes) -> bytes:
     return response if isinstance(response, bytes) else response.SerializeToString()
 
 
-def _counter(method: str, metrics: Metrics) -> Note:
-    """Return what counts the calls of a method; the label look-ups happen once per code."""
-    counters: dict[str, Any] = {}
-
-    def note(code: str) -> None:
-        counter = counters.get(code)
-        if counter is None:
-            counter = counters[code] = metrics.calls.labels(method, code)
-        counter.inc()
-
-    return note
+def call_counter(method: str, metrics: Metrics) -> Note:
+    """Return what counts the calls of a method."""
+    return lambda code: metrics.calls.labels(method, code).inc()

@@ -1,13 +1,13 @@
 """Many watches on one stream, for edges: one message carries the news of all watches that have some.
 
-A watch takes its turn round robin, with at most 64 KiB; a message has at most 1 MiB. A watch that must read history
-does so beside the others and never delays them. When the edge does not read, nothing is taken and nothing grows.
+A watch takes its turn round robin, with at most 64 KiB; a message has at most 1 MiB. A watch that must read history, or
+whose run is being created, does so beside the others and never delays them. When the edge does not read, nothing is
+taken and nothing grows. How a run is created is not known here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Coroutine
 from types import TracebackType
@@ -16,11 +16,12 @@ from typing import Self
 import structlog
 
 from core_service.domain.errors import CoreDraining, Refusal, WorkerProtocol
+from core_service.engine.creates import Creates
 from core_service.engine.watch import Watcher, WatchHub
-from core_service.rpc.errors import status_of
+from core_service.rpc.errors import Note, bind_request_id, code_name, watch_error
 from penstock.v1.run_service_pb2 import (
-    WatchAction,
-    WatchError,
+    CreateRunResponse,
+    WatchCreate,
     WatchManyRequest,
     WatchManyResponse,
     WatchPart,
@@ -33,33 +34,44 @@ PART_BYTES = 64 << 10
 MESSAGE_BYTES = 1 << 20
 PARALLEL_READS = 8
 PROGRESS_SECONDS = 10.0
+METHOD = "/penstock.v1.RunService/WatchMany"
 
 
 class _Watch:
     """One watch of the stream."""
 
-    __slots__ = ("caught_up", "queued", "watch_id", "watcher")
+    __slots__ = ("caught_up", "created", "queued", "watch_id", "watcher")
 
     def __init__(self, watch_id: int) -> None:
         self.watch_id = watch_id
         self.watcher: Watcher | None = None
+        """None until it is known where the log ends, or while the run is being created."""
+        self.created: CreateRunResponse | None = None
+        """What came of the create of its run, until the edge has been told."""
         self.caught_up = False
         self.queued = False
         """It is in the ready queue, or a read of it is under way."""
 
 
 class WatchMany:
-    """The watches of one stream. An async context manager that closes them all."""
+    """The watches of one stream. An async context manager that closes them all.
 
-    def __init__(self, hub: WatchHub, tenant: str) -> None:
+    `note_create` is told the name of the code with which each create ended.
+    """
+
+    def __init__(self, hub: WatchHub, creates: Creates, tenant: str, note_create: Note) -> None:
         self._hub = hub
+        self._creates = creates
         self._tenant = tenant
+        self._note_create = note_create
         self._watches: dict[int, _Watch] = {}
         self._ready: deque[_Watch] = deque()
         self._refused: list[WatchPart] = []
         self._wake = asyncio.Event()
         self._reads = asyncio.Semaphore(PARALLEL_READS)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_due = False
+        """A sign of life."""
         self._closed = False
         self._failure: BaseException | None = None
 
@@ -78,66 +90,94 @@ class WatchMany:
     async def serve(self, requests: AsyncIterator[WatchManyRequest]) -> AsyncIterator[WatchManyResponse]:
         """Follow the requests and yield news, until the edge closes its side or the core drains."""
         self._spawn(self._follow(requests))
+        self._spawn(self._keep_alive())
         while True:
-            if not self._wake.is_set():
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PROGRESS_SECONDS):
-                        await self._wake.wait()
-            progress = not self._wake.is_set()
+            await self._wake.wait()
             self._wake.clear()
             while (message := self._collect()).parts:
                 yield message
-            if progress:
+            if self._is_due:
+                self._is_due = False
                 yield message
             if self._failure is not None:
                 raise self._failure
             if self._closed:
                 return
-            if self._hub.draining and not self._behind():
+            if self._hub.draining and not self._is_busy():
                 raise CoreDraining("This core shuts down; watch again behind the last events.")
 
     # ── requests ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _follow(self, requests: AsyncIterator[WatchManyRequest]) -> None:
-        async for action in _actions(requests):
-            match action.WhichOneof("action"):
-                case "start":
-                    await self._start(action.start)
-                case "stop":
-                    self._stop(action.stop.watch_id)
-                case _:  # a newer edge's wish: it will see that nothing comes of it
-                    continue
+        async for request in requests:
+            for action in request.actions:
+                match action.WhichOneof("action"):
+                    case "start":
+                        await self._start(action.start)
+                    case "create":
+                        self._create(action.create)
+                    case "stop":
+                        self._stop(action.stop.watch_id)
+                    case _:  # a newer edge's wish: it will see that nothing comes of it
+                        continue
         self._closed = True
         self._wake.set()
 
     async def _start(self, start: WatchStart) -> None:
-        watch = _Watch(start.watch_id)
+        watch = self._admit(start.watch_id)
+        if watch is None:
+            return
         try:
-            if start.watch_id <= 0 or start.watch_id in self._watches:
-                raise WorkerProtocol("A watch_id must be above 0 and not in use on this stream.")
-            self._watches[start.watch_id] = watch
-            watch.watcher = await self._hub.open(
-                self._tenant, start.run_id, start.after_seq, lambda _: self._push(watch)
-            )
+            await self._open(watch, start.run_id, start.after_seq)
         except Refusal as refusal:
             self._refuse(watch, refusal)
+
+    def _create(self, create: WatchCreate) -> None:
+        watch = self._admit(create.watch_id)
+        if watch is not None:
+            self._spawn(self._create_and_open(watch, create))
+
+    async def _create_and_open(self, watch: _Watch, create: WatchCreate) -> None:
+        bind_request_id(create.caller.items())
+        try:
+            watch.created = await self._creates.create(self._tenant, create.create)
+            self._note_create("OK")
+            await self._open(watch, watch.created.run.id, 0)
+        except Exception as error:  # noqa: BLE001 - `watch_error` logs what is not a refusal
+            if watch.created is None:
+                self._note_create(code_name(error))
+            self._refuse(watch, error)
+
+    def _admit(self, watch_id: int) -> _Watch | None:
+        """Give a number to a new watch. None: it is refused."""
+        watch = _Watch(watch_id)
+        if watch_id <= 0 or watch_id in self._watches:
+            refusal = WorkerProtocol("A watch_id must be above 0 and not in use on this stream.")
+            self._say(WatchPart(watch_id=watch_id, error=watch_error(refusal, METHOD)))
+            return None
+        self._watches[watch_id] = watch
+        return watch
+
+    async def _open(self, watch: _Watch, run_id: str, after_seq: int) -> None:
+        watcher = await self._hub.open(self._tenant, run_id, after_seq, lambda _: self._push(watch))
+        if self._watches.get(watch.watch_id) is watch:
+            watch.watcher = watcher
+            self._push(watch)
         else:
-            if self._watches.get(start.watch_id) is watch:
-                self._push(watch)
-            else:
-                self._hub.close(watch.watcher)
+            self._hub.close(watcher)
 
     def _stop(self, watch_id: int) -> None:
         watch = self._watches.pop(watch_id, None)
         if watch is not None and watch.watcher is not None:
             self._hub.close(watch.watcher)
 
-    def _refuse(self, watch: _Watch, refusal: Refusal) -> None:
-        status = status_of(refusal)
-        error = WatchError(code=status.code, reason=refusal.reason, message=refusal.message, metadata=refusal.metadata)
-        self._refused.append(WatchPart(watch_id=watch.watch_id, error=error))
-        if self._watches.get(watch.watch_id) is watch:
+    def _refuse(self, watch: _Watch, error: Exception) -> None:
+        if self._watches.get(watch.watch_id) is watch:  # else it was stopped, and its number may be another watch's
             self._stop(watch.watch_id)
+            self._say(WatchPart(watch_id=watch.watch_id, error=watch_error(error, METHOD), created=watch.created))
+
+    def _say(self, refused: WatchPart) -> None:
+        self._refused.append(refused)
         self._wake.set()
 
     # ── news ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -169,14 +209,15 @@ class WatchMany:
         if watcher is None or self._watches.get(watch.watch_id) is not watch:
             return None
         segment = watcher.take(PART_BYTES) if watcher.behind else None
+        created, watch.created = watch.created, None
         if segment is None and watcher.behind:
             watch.queued = True
             self._spawn(self._read(watch, watcher))
-            return None
+            return None if created is None else WatchPart(watch_id=watch.watch_id, created=created)
         caught_up = not watcher.behind and not watch.caught_up
         if segment is None and not caught_up and not watcher.over:
             return None
-        part = WatchPart(watch_id=watch.watch_id, caught_up=caught_up, ended=watcher.over)
+        part = WatchPart(watch_id=watch.watch_id, caught_up=caught_up, ended=watcher.over, created=created)
         if segment is not None:
             part.events = segment.data
             part.last_seq = segment.last_seq
@@ -197,8 +238,16 @@ class WatchMany:
             watch.queued = False
             self._push(watch)
 
-    def _behind(self) -> bool:
-        return any(watch.watcher is not None and watch.watcher.behind for watch in self._watches.values())
+    def _is_busy(self) -> bool:
+        """Tell whether something committed, or about to be, has not been sent yet."""
+        return any(watch.watcher is None or watch.watcher.behind for watch in self._watches.values())
+
+    async def _keep_alive(self) -> None:
+        """Say something now and then; a timer for each wait would cost more than what is waited for."""
+        while True:
+            await asyncio.sleep(PROGRESS_SECONDS)
+            self._is_due = True
+            self._wake.set()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -210,9 +259,3 @@ class WatchMany:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._failure = error
             self._wake.set()
-
-
-async def _actions(requests: AsyncIterator[WatchManyRequest]) -> AsyncIterator[WatchAction]:
-    async for request in requests:
-        for action in request.actions:
-            yield action

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from edge.config import EdgeSettings
 from edge.core import CoreClient
-from edge.protocols import openai_chat, rest
+from edge.protocols import ag_ui, ai_sdk, openai_chat, openai_responses, rest
 
 
 class Adapter(Protocol):
@@ -26,4 +26,7 @@ class Adapter(Protocol):
 PROTOCOLS: tuple[Adapter, ...] = (
     rest,
     openai_chat,
+    ai_sdk,
+    ag_ui,
+    openai_responses,
 )

@@ -1,13 +1,17 @@
 """The `penstock` command: which commands there are, and nothing of what they do.
 
-A command's module is imported when the command is used, so that a client command loads no database library.
+A command's module is imported when the command is used, so that a client command loads no database library, and that
+gRPC is told before how to poll: it listens only while it is imported.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 
 import click
+
+from penstock.grpc_options import EXPERIMENTS
 
 COMMANDS = {
     "up": "penstock.cli.up:up",
@@ -17,6 +21,8 @@ COMMANDS = {
     "run": "penstock.cli.run:run",
     "agents": "penstock.cli.agents:agents",
     "runs": "penstock.cli.runs:runs",
+    "threads": "penstock.cli.threads:threads",
+    "inputs": "penstock.cli.inputs:inputs",
     "schedules": "penstock.cli.schedules:schedules",
     "retention": "penstock.cli.retention:retention",
 }
@@ -29,6 +35,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
+        os.environ.setdefault("GRPC_EXPERIMENTS", EXPERIMENTS)
         module, _, name = COMMANDS[cmd_name].partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)

@@ -1,4 +1,4 @@
-"""`penstock runs`: list, show, watch and cancel runs."""
+"""`penstock runs`: list, show, watch, steer, cancel and delete runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import click
 from penstock.cli.client import core_flags, json_flag, talk
 from penstock.cli.follow import Follower, chosen_view, exit_code
 from penstock.cli.messages import show_messages
-from penstock.cli.tables import local_time, show_table
+from penstock.cli.tables import local_time, plain, show_table
 from penstock.client import Client
 from penstock.flat_json import dumps, enum_names, flat
 from penstock.v1.run_pb2 import EndReason, Run, RunState
@@ -15,11 +15,12 @@ from penstock.v1.run_pb2 import EndReason, Run, RunState
 _STATE_NAMES = enum_names(RunState.DESCRIPTOR)
 _REASON_NAMES = enum_names(EndReason.DESCRIPTOR)
 STATES = {_STATE_NAMES[state]: state for state in RunState.values() if state != RunState.RUN_STATE_UNSPECIFIED}
+ACTIVE = ("queued", "running", "waiting")
 
 
 @click.group
 def runs() -> None:
-    """List, show, watch and cancel runs."""
+    """List, show, watch, steer, cancel and delete runs."""
 
 
 @runs.command("list")
@@ -63,7 +64,7 @@ def show(run_id: str, *, as_json: bool, **given: object) -> None:
         if as_json:
             click.echo(dumps(flat(run) | {"messages": [flat(message) for message in messages]}))
         else:
-            rows = [(name, _plain(value)) for name, value in flat(run).items() if value != {}]
+            rows = [(name, plain(value)) for name, value in flat(run).items() if value != {}]
             show_table(("FIELD", "VALUE"), rows, when_empty="")
             show_messages(messages)
         return 0
@@ -91,19 +92,70 @@ def watch(run_id: str, after: int, *, as_json: bool, **given: object) -> None:
 
 
 @runs.command
-@click.argument("run_ids", nargs=-1, required=True, metavar="RUN...")
+@click.argument("run_ids", nargs=-1, metavar="[RUN...]")
+@click.option("--agent", default="", metavar="AGENT", help="All active runs of this agent.")
+@click.option("--thread", default="", metavar="THREAD", help="All active runs of this thread.")
+@click.option("--state", "states", type=click.Choice(ACTIVE), multiple=True, help="All runs in this state; repeatable.")
+@click.option("--all", "every_one", is_flag=True, help="Really all active runs.")
 @json_flag
 @core_flags
-def cancel(run_ids: tuple[str, ...], *, as_json: bool, **given: object) -> None:
-    """Ask runs to stop. Each has a grace time to clean up; one that has ended stays as it is."""
+def cancel(
+    run_ids: tuple[str, ...],
+    agent: str,
+    thread: str,
+    states: tuple[str, ...],
+    *,
+    every_one: bool,
+    as_json: bool,
+    **given: object,
+) -> None:
+    """Ask runs to stop: those named, or all that match. Each has a grace time; one that has ended stays as it is."""
+    by_what_they_share = bool(agent or thread or states or every_one)
+    if bool(run_ids) == by_what_they_share:
+        raise click.UsageError("Name runs, or choose them by --agent, --thread, --state or --all.")
 
     async def conversation(client: Client) -> int:
-        for run_id in run_ids:
-            run = await client.cancel(run_id)
+        chosen = run_ids or await client.cancel_all(
+            agent_id=agent, thread_id=thread, states=[STATES[state] for state in states], every_one=every_one
+        )
+        for run_id in chosen:
+            run = await (client.cancel(run_id) if run_ids else client.get(run_id))
             if as_json:
                 _write_json(run)
             else:
                 click.echo(f"{run.id} is {_STATE_NAMES.get(run.state, 'unknown')}{_wish(run)}")
+        return 0
+
+    talk(given, conversation)
+
+
+@runs.command
+@click.argument("run_ids", nargs=-1, required=True, metavar="RUN...")
+@click.option("--cancel", "cancels", is_flag=True, help="Cancel active ones first, and wait for their ends.")
+@core_flags
+def delete(run_ids: tuple[str, ...], *, cancels: bool, **given: object) -> None:
+    """Delete runs with their logs, for good. What was said in them stays in their threads."""
+
+    async def conversation(client: Client) -> int:
+        for run_id in run_ids:
+            await client.delete(run_id, cancel=cancels)
+            click.echo(f"{run_id} is deleted")
+        return 0
+
+    talk(given, conversation)
+
+
+@runs.command
+@click.argument("run_id", metavar="RUN")
+@click.argument("text")
+@json_flag
+@core_flags
+def steer(run_id: str, text: str, *, as_json: bool, **given: object) -> None:
+    """Hand a message to a run that is under way. What it does not read before its end becomes a run of its own."""
+
+    async def conversation(client: Client) -> int:
+        message = await client.steer(run_id, text)
+        click.echo(dumps(flat(message)) if as_json else f"{message.id} is in the inbox of {run_id}")
         return 0
 
     talk(given, conversation)
@@ -130,7 +182,3 @@ def _seconds(run: Run) -> str:
     if not (run.HasField("start_time") and run.HasField("end_time")):
         return ""
     return f"{(run.end_time.ToNanoseconds() - run.start_time.ToNanoseconds()) / 1e9:.1f}"
-
-
-def _plain(value: object) -> str:
-    return value if isinstance(value, str) else dumps(value).decode()

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from penstock.flat_json import dumps
+
 STATE_STYLES = {"running": "cyan", "waiting": "yellow", "succeeded": "green", "failed": "red", "cancelled": "dim"}
 
 
@@ -33,5 +35,10 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, when_em
 
 
 def local_time(time: Timestamp) -> str:
-    """An instant in this machine's time zone."""
+    """An instant as the clock on the wall shows it."""
     return f"{time.ToDatetime(UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def plain(value: object) -> str:
+    """A value of `flat` in one cell: text as it is, the rest as JSON."""
+    return value if isinstance(value, str) else dumps(value).decode()

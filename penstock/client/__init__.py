@@ -16,6 +16,7 @@ from typing import Self
 
 from penstock.client.agents import AgentCalls
 from penstock.client.caller import Caller
+from penstock.client.inputs import InputCalls
 from penstock.client.retention import RetentionCalls
 from penstock.client.runs import RunCalls
 from penstock.client.schedules import ScheduleCalls
@@ -27,7 +28,7 @@ from penstock.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from penstock.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 
-class Client(RunCalls, ThreadCalls, AgentCalls, ScheduleCalls, RetentionCalls):
+class Client(RunCalls, InputCalls, ThreadCalls, AgentCalls, ScheduleCalls, RetentionCalls):
     """A connection to a core, or to a load balancer before several. An async context manager."""
 
     def __init__(self, address: str = "127.0.0.1:50051", *, timeout: float = 30.0, patience: float = 60.0) -> None:

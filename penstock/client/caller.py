@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 import grpc
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.calls import Patience, call
 from penstock.grpc_options import CHANNEL_OPTIONS
@@ -78,3 +80,14 @@ def new_request_id() -> str:
 def duration(seconds: float) -> Duration:
     whole = int(seconds)
     return Duration(seconds=whole, nanos=int((seconds - whole) * 1e9))
+
+
+def timestamp(when: datetime | None) -> Timestamp | None:
+    """An instant of the contract. Raises ValueError for a time that does not say where on earth it is meant."""
+    if when is None:
+        return None
+    if when.tzinfo is None:
+        raise ValueError(f"{when} has no time zone")
+    instant = Timestamp()
+    instant.FromDatetime(when)
+    return instant

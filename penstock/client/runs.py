@@ -1,11 +1,12 @@
-"""Calls about runs: start, watch, wait, list, cancel."""
+"""Calls about runs: start, watch, wait, list, cancel, delete."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from penstock.client.caller import Caller, duration, new_request_id
+from penstock.client.caller import Caller, duration, new_request_id, timestamp
 from penstock.client.run_text import RunText
 from penstock.client.watches import events
 from penstock.errors import RunFailed
@@ -123,11 +124,62 @@ class RunCalls:
         )
         return (await self._caller.call(self._runs.CancelRun, request)).run
 
+    async def cancel_all(
+        self,
+        *,
+        thread_id: str = "",
+        agent_id: str = "",
+        states: Iterable[RunState.ValueType] = (),
+        created_before: datetime | None = None,
+        metadata: Mapping[str, str] | None = None,
+        every_one: bool = False,
+        reason: EndReason.ValueType = EndReason.END_REASON_USER,
+    ) -> Sequence[str]:
+        """Ask all active runs that match to stop, and return their ids. Really all of them only when told so."""
+        cancelled: list[str] = []
+        states = tuple(states)
+        while True:
+            request = run_service_pb2.CancelRunsRequest(
+                request_id=new_request_id(),
+                thread_id=thread_id,
+                agent_id=agent_id,
+                states=states,
+                created_before=timestamp(created_before),
+                metadata=metadata,
+                all=every_one,
+                reason=reason,
+            )
+            page = await self._caller.call(self._runs.CancelRuns, request)
+            cancelled += page.run_ids
+            if not page.more:
+                return cancelled
+
+    async def delete(self, run_id: str, *, cancel: bool = False, request_id: str = "") -> None:
+        """Delete a run with its log. One that is active is refused with RUN_ACTIVE unless it may be cancelled first."""
+        request = run_service_pb2.DeleteRunRequest(
+            request_id=request_id or new_request_id(), run_id=run_id, cancel=cancel
+        )
+        await self._caller.call(self._runs.DeleteRun, request)
+
     def list(
-        self, *, thread_id: str = "", agent_id: str = "", states: Iterable[RunState.ValueType] = ()
+        self,
+        *,
+        thread_id: str = "",
+        agent_id: str = "",
+        states: Iterable[RunState.ValueType] = (),
+        created_since: datetime | None = None,
+        created_before: datetime | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Run]:
-        """Yield runs, newest first."""
-        request = run_service_pb2.ListRunsRequest(thread_id=thread_id, agent_id=agent_id, states=states)
+        """Yield runs, newest first: those that have all these labels, of this time, in one of these states."""
+        request = run_service_pb2.ListRunsRequest(
+            thread_id=thread_id,
+            agent_id=agent_id,
+            states=states,
+            created_since=timestamp(created_since),
+            created_before=timestamp(created_before),
+            metadata=metadata,
+        )
         return self._caller.pages(self._runs.ListRuns, request, lambda page: page.runs)
 
     def _events(

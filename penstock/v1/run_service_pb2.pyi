@@ -873,7 +873,7 @@ class WatchManyRequest(_message.Message):
     ACTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___WatchAction]:
-        """Carried out in order."""
+        """Carried out in order; a create goes on beside what follows it."""
 
     def __init__(
         self,
@@ -896,6 +896,7 @@ class WatchAction(_message.Message):
 
     START_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
+    CREATE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def start(self) -> Global___WatchStart:
         """Starts one."""
@@ -904,17 +905,22 @@ class WatchAction(_message.Message):
     def stop(self) -> Global___WatchStop:
         """Stops one. Messages that are under way may still arrive."""
 
+    @_builtins.property
+    def create(self) -> Global___WatchCreate:
+        """Creates a run and starts a watch of it."""
+
     def __init__(
         self,
         *,
         start: Global___WatchStart | None = ...,
         stop: Global___WatchStop | None = ...,
+        create: Global___WatchCreate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "start", b"start", "stop", b"stop"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "create", b"create", "start", b"start", "stop", b"stop"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "start", b"start", "stop", b"stop"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "create", b"create", "start", b"start", "stop", b"stop"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["start", "stop"]  # noqa: Y015
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["start", "stop", "create"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
 
@@ -949,6 +955,63 @@ class WatchStart(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchStart: _TypeAlias = WatchStart  # noqa: Y015
+
+@_typing.final
+class WatchCreate(_message.Message):
+    """Creates a run, as CreateRun does and with its refusals, and starts a watch from its first event. The first part of the
+    watch has `created`; it is sent once the run is stored. When the stream breaks before, the outcome is unknown: repeat
+    with the same request_id. A stop while the create is under way stops the watch and not the create.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class CallerEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    WATCH_ID_FIELD_NUMBER: _builtins.int
+    CREATE_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    watch_id: _builtins.int
+    """As in WatchStart."""
+    @_builtins.property
+    def create(self) -> Global___CreateRunRequest:
+        """What to create. It shares its request_id with CreateRun: a known one watches that run."""
+
+    @_builtins.property
+    def caller(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Who asks: what the metadata of a call of his own would say. Keys: `x-request-id`, `authorization`."""
+
+    def __init__(
+        self,
+        *,
+        watch_id: _builtins.int = ...,
+        create: Global___CreateRunRequest | None = ...,
+        caller: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create", b"create"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "create", b"create", "watch_id", b"watch_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchCreate: _TypeAlias = WatchCreate  # noqa: Y015
 
 @_typing.final
 class WatchStop(_message.Message):
@@ -1008,6 +1071,7 @@ class WatchPart(_message.Message):
     CAUGHT_UP_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
     watch_id: _builtins.int
     """The watch."""
     events: _builtins.bytes
@@ -1022,6 +1086,10 @@ class WatchPart(_message.Message):
     def error(self) -> Global___WatchError:
         """Set when the watch was refused: the watch is over."""
 
+    @_builtins.property
+    def created(self) -> Global___CreateRunResponse:
+        """In the first part of a watch that creates its run: what CreateRun returns."""
+
     def __init__(
         self,
         *,
@@ -1031,10 +1099,11 @@ class WatchPart(_message.Message):
         caught_up: _builtins.bool = ...,
         ended: _builtins.bool = ...,
         error: Global___WatchError | None = ...,
+        created: Global___CreateRunResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "ended", b"ended", "error", b"error", "events", b"events", "last_seq", b"last_seq", "watch_id", b"watch_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caught_up", b"caught_up", "created", b"created", "ended", b"ended", "error", b"error", "events", b"events", "last_seq", b"last_seq", "watch_id", b"watch_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1042,7 +1111,7 @@ Global___WatchPart: _TypeAlias = WatchPart  # noqa: Y015
 
 @_typing.final
 class WatchError(_message.Message):
-    """Why a watch was refused."""
+    """Why a watch was refused, or its create."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -197,7 +197,8 @@ class RunServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchMany(self, request_iterator, context):
-        """Many watches on one stream; made for servers that relay to many clients. Watches are started and stopped by id.
+        """Many watches on one stream; made for servers that relay to many clients. Watches are started and stopped by id, and
+        a run can be created with its watch. Creates do not wait for one another.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

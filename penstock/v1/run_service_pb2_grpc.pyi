@@ -73,7 +73,9 @@ class RunServiceStub:
     after RunEnded. OUT_OF_RANGE / EVENTS_EXPIRED (with the oldest seq), CURSOR_AHEAD.
     """
     WatchMany: _grpc.StreamStreamMultiCallable[_run_service_pb2.WatchManyRequest, _run_service_pb2.WatchManyResponse]
-    """Many watches on one stream; made for servers that relay to many clients. Watches are started and stopped by id."""
+    """Many watches on one stream; made for servers that relay to many clients. Watches are started and stopped by id, and
+    a run can be created with its watch. Creates do not wait for one another.
+    """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.ListEventsRequest, _run_service_pb2.ListEventsResponse]
     """Returns a page of the run's events. Errors as WatchRun."""
     DeleteRun: _grpc.UnaryUnaryMultiCallable[_run_service_pb2.DeleteRunRequest, _run_service_pb2.DeleteRunResponse]
@@ -120,7 +122,9 @@ class RunServiceAsyncStub(RunServiceStub):
     after RunEnded. OUT_OF_RANGE / EVENTS_EXPIRED (with the oldest seq), CURSOR_AHEAD.
     """
     WatchMany: _aio.StreamStreamMultiCallable[_run_service_pb2.WatchManyRequest, _run_service_pb2.WatchManyResponse]  # type: ignore[assignment]
-    """Many watches on one stream; made for servers that relay to many clients. Watches are started and stopped by id."""
+    """Many watches on one stream; made for servers that relay to many clients. Watches are started and stopped by id, and
+    a run can be created with its watch. Creates do not wait for one another.
+    """
     ListEvents: _aio.UnaryUnaryMultiCallable[_run_service_pb2.ListEventsRequest, _run_service_pb2.ListEventsResponse]  # type: ignore[assignment]
     """Returns a page of the run's events. Errors as WatchRun."""
     DeleteRun: _aio.UnaryUnaryMultiCallable[_run_service_pb2.DeleteRunRequest, _run_service_pb2.DeleteRunResponse]  # type: ignore[assignment]
@@ -224,7 +228,9 @@ class RunServiceServicer:
         request_iterator: _MaybeAsyncIterator[_run_service_pb2.WatchManyRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_run_service_pb2.WatchManyResponse], _abc.AsyncIterator[_run_service_pb2.WatchManyResponse]]:
-        """Many watches on one stream; made for servers that relay to many clients. Watches are started and stopped by id."""
+        """Many watches on one stream; made for servers that relay to many clients. Watches are started and stopped by id, and
+        a run can be created with its watch. Creates do not wait for one another.
+        """
 
     def ListEvents(
         self,

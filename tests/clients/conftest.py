@@ -35,7 +35,7 @@ class Node:
             self.command(script, *arguments), cwd=FOLDER, capture_output=True, text=True, timeout=timeout
         )
         assert done.returncode == 0, f"{script} failed:\n{done.stdout}\n{done.stderr}"
-        return [json.loads(line) for line in done.stdout.splitlines() if line]
+        return [json.loads(line) for line in done.stdout.split("\n") if line]
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -164,6 +165,55 @@ async def test_the_stream_helper_joins_the_pieces_of_a_call(client: AsyncOpenAI)
     [choice] = completion.choices
     assert choice.finish_reason == "tool_calls"
     assert [call.function.name for call in choice.message.tool_calls or []] == ["weather"]
+
+
+async def test_images_files_and_audio_reach_the_agent_as_files(client: AsyncOpenAI, penstock_up: Up) -> None:
+    inline = base64.b64encode(b"bytes").decode()
+    parts: Any = [
+        {"type": "text", "text": "See:"},
+        {"type": "image_url", "image_url": {"url": "https://a.example/b.png"}},
+        {"type": "input_audio", "input_audio": {"data": inline, "format": "wav"}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{inline}"}},
+    ]
+    raw = await client.chat.completions.with_raw_response.create(
+        model="echo", messages=[{"role": "user", "content": parts}]
+    )
+    url = f"{penstock_up.base_url}/v1/threads/{raw.headers['x-thread-id']}/messages"
+    sent = json.loads(await get(url))["messages"][0]["parts"]
+
+    assert [(part["kind"], part.get("media_type")) for part in sent] == [
+        ("text", None),
+        ("file", "image/png"),
+        ("file", "audio/wav"),
+        ("file", "application/pdf"),
+    ]
+    assert (sent[1]["url"], sent[3]["name"], sent[3]["data"]) == ("https://a.example/b.png", "a.pdf", inline)
+
+
+async def test_what_tunes_a_model_is_passed_on(client: AsyncOpenAI, penstock_up: Up) -> None:
+    raw = await client.chat.completions.with_raw_response.create(
+        model="echo",
+        messages=user(WORDS),
+        response_format={"type": "json_object"},
+        temperature=0.5,
+        metadata={"thread_id": "thread-of-metadata", "team": "a"},
+    )
+
+    run = json.loads(await get(f"{penstock_up.base_url}/v1/runs/{raw.headers['x-run-id']}"))
+
+    assert run["options"]["agent_options"] == {"response_format": {"type": "json_object"}, "temperature": 0.5}
+    assert (run["thread_id"], run["metadata"]) == ("thread-of-metadata", {"team": "a"})
+
+
+async def test_a_run_that_waits_ends_the_completion_with_its_question(client: AsyncOpenAI, penstock_up: Up) -> None:
+    if "approve" not in {model.id async for model in client.models.list()}:
+        pytest.skip("this worker has no demo agent `approve` yet")
+    chunks = await chunks_of(client, "approve", WORDS)
+
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert text_of(chunks)
+    run = chunks[0].id.removeprefix("chatcmpl-")
+    assert json.loads(await get(f"{penstock_up.base_url}/v1/runs/{run}"))["state"] == "waiting"
 
 
 async def test_a_failed_run_is_an_error_and_is_not_run_again(client: AsyncOpenAI) -> None:

@@ -11,7 +11,9 @@ from penstock.v1.event_pb2 import Event
 from tests.core.places import Place, StoredRun
 from tests.grammar.checker import violations
 
-QUESTIONS = "SELECT run_id, input_id, outcome, resolved_seq FROM inputs"
+QUESTIONS = """
+SELECT run_id, input_id, outcome, resolved_seq FROM inputs WHERE run_id NOT IN (SELECT resource_id FROM deletions)
+"""
 
 MAY_BE_QUEUED = ("run_queued", "run_retrying", "state_patched", "run_resumed", "message_received")
 """The newest event of a run that is queued: created, retried, answered while nobody had it, or steered since."""

@@ -151,7 +151,7 @@ async def test_cancel_against_a_claim_ends_the_run_once(any_core: RunningCore) -
     """The cancel finds the run queued, and a worker gets it before the end is written."""
     worker = await any_core.connected_worker(credit=0)
     run = await any_core.create()
-    gate = any_core.store.hold("get_run")
+    gate = any_core.store.hold("take")
     cancelling = asyncio.create_task(any_core.cancel(run.id))
     await gate.reached()
     await worker.give_credit(1)

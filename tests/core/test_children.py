@@ -22,6 +22,8 @@ async def test_child_names_its_parent_and_its_depth(any_core: RunningCore) -> No
     run = await any_core.get(child.run_id)
     assert (run.parent_run_id, run.parent_call_id, run.depth) == (parent.run_id, "c1", 1)
     assert (await any_core.get(grandchild.id)).depth == 2
+    [queued, *_] = await any_core.events(grandchild.id)
+    assert queued.run_queued.run.depth == 2
     await (await worker.take()).say_all()
     await child.say_all()
     await parent.say_all()

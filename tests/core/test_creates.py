@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import grpc
-import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from penstock.v1.message_pb2 import Message, Part, Role, TextPart
 from penstock.v1.run_pb2 import BusyPolicy, ClientTool, RunOptions, RunState
-from penstock.v1.run_service_pb2 import CreateRunRequest, DeleteRunRequest, SteerRunRequest, SubmitInputRequest
+from penstock.v1.run_service_pb2 import CreateRunRequest
 from tests.core.refusals import refused
 from tests.core.running_core import RunningCore, create_request, texts, user_message
 from tests.core.scripted_worker import agent
@@ -178,27 +177,6 @@ async def test_malformed_create_is_refused_and_names_the_field(core: RunningCore
             await core.runs.CreateRun(request)
     assert core.place.runs() == {}
     assert (await core.status()).workers[0].credit == 1
-
-
-async def test_what_the_contract_has_and_this_core_does_not_serve_is_said(core: RunningCore) -> None:
-    await core.connected_worker()
-    unserved = grpc.StatusCode.UNIMPLEMENTED
-    for options in (
-        RunOptions(run_timeout=Duration(seconds=1)),
-        RunOptions(busy_policy=BusyPolicy.BUSY_POLICY_INTERRUPT),
-        RunOptions(webhook_url="http://example.com"),
-    ):
-        with refused(unserved, "NOT_SERVED"):
-            await core.create(options=options)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await core.runs.SubmitInput(SubmitInputRequest())
-    assert caught.value.code() == unserved
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await core.runs.SteerRun(SteerRunRequest())
-    assert caught.value.code() == unserved
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await core.runs.DeleteRun(DeleteRunRequest())
-    assert caught.value.code() == unserved
 
 
 async def test_client_that_goes_away_in_the_middle_of_a_create_leaves_a_run_that_runs(any_core: RunningCore) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from core_service.adapters.sql import deletions
+from core_service.domain.runs import WAITING
 from core_service.engine import assembly
-from penstock.v1.run_service_pb2 import ListRunsRequest, WatchRunRequest
+from penstock.v1.run_pb2 import RunOptions
+from penstock.v1.run_service_pb2 import ListRunsRequest
 from penstock.v1.thread_service_pb2 import DeleteThreadRequest
 from tests.core.faults import WAIT
 from tests.core.refusals import reason_of, refused
@@ -26,6 +30,8 @@ from tests.core.threads import (
 )
 from tests.core.waits import until
 
+TOMORROW = Timestamp()
+TOMORROW.FromDatetime(datetime.now(UTC) + timedelta(days=1))
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 NOT_NOW = grpc.StatusCode.FAILED_PRECONDITION
 OF_RUNS = ("runs", "heads", "segments")
@@ -97,21 +103,17 @@ async def test_who_reads_a_run_that_is_deleted_is_told_so(core: RunningCore) -> 
         await job.acked()  # a row of its own: a reader does not have the whole log in its hands
     await job.say_all()
     await core.ended(job.run_id)
-    call = core.runs.WatchRun(WatchRunRequest(run_id=job.run_id))
-    first = await call.read()
+    watch = core.watch(job.run_id)
+    await watch.read_to(1)
     many = core.watch_many()
     await many.start(1, job.run_id)
     await many.read_to(1, 1)
     await delete_run(core, job.run_id)
-    many.seen[1].run_id = ""
-
     with refused(NOT_FOUND, "RUN_NOT_FOUND"):
-        async with asyncio.timeout(WAIT):
-            while await call.read() is not grpc.aio.EOF:
-                pass
+        await watch.read_to_end()
     await many.read_until_over(1)
 
-    assert first.events[0].seq == 1
+    assert watch.seen.cursor < 12_000
     assert many.parts[1][-1].error.reason == "RUN_NOT_FOUND"
     assert many.seen[1].cursor < 12_000, "the log was longer than what was under way"
 
@@ -164,16 +166,18 @@ async def test_a_run_that_takes_long_to_end_is_deleted_when_it_has(
 
 async def test_a_deleted_thread_is_not_found_and_its_id_is_free(any_core: RunningCore) -> None:
     worker = await any_core.connected_worker(credit=3)
+    jobs = []
     for text in ("one", "two"):
-        job = await any_core.started(worker, text, thread_id=THREAD)
-        await job.say_all("secret")
-        await any_core.ended(job.run_id)
+        jobs.append(await any_core.started(worker, text, thread_id=THREAD))
+        await jobs[-1].say_all("secret")
+        await any_core.ended(jobs[-1].run_id)
     await delete_thread(any_core)
     for look in (get_thread, said_in):
         with refused(NOT_FOUND, "THREAD_NOT_FOUND"):
             await look(any_core)
-    with refused(NOT_FOUND, "RUN_NOT_FOUND"):
-        await any_core.get(job.run_id)
+    for job in jobs:
+        with refused(NOT_FOUND, "RUN_NOT_FOUND"):
+            await any_core.get(job.run_id)
     with refused(NOT_FOUND, "THREAD_NOT_FOUND"):
         await delete_thread(any_core)
     job = await any_core.started(worker, "again", thread_id=THREAD)
@@ -197,6 +201,47 @@ async def test_a_busy_thread_is_not_deleted_unless_its_runs_may_be_cancelled(any
         assert rows_of(any_core, run_id) == 0 or await is_cleared(any_core, run_id)
     with refused(NOT_FOUND, "THREAD_NOT_FOUND"):
         await get_thread(any_core)
+
+
+async def test_runs_that_wait_for_their_time_or_for_an_answer_keep_their_thread(any_core: RunningCore) -> None:
+    worker = await any_core.connected_worker(credit=2)
+    job = await any_core.started(worker, thread_id=THREAD)
+    await job.ask("sure")
+    await job.acked()
+    await any_core.reaches(job.run_id, WAITING)
+    await any_core.create(thread_id="thr_2", options=RunOptions(start_time=TOMORROW))
+    for thread_id in (THREAD, "thr_2"):
+        with refused(NOT_NOW, "THREAD_BUSY"):
+            await delete_thread(any_core, thread_id)
+    deleting = asyncio.create_task(delete_thread(any_core, cancel=True))
+    await worker.now.hears("cancel_requested")
+    await job.end()
+    await deleting
+    await delete_thread(any_core, "thr_2", cancel=True)
+    await until_nothing_is_left(any_core)
+    for table in (*OF_RUNS, "threads", "messages", "inputs"):
+        assert any_core.place.rows(f"SELECT * FROM {table}") == [], table
+
+
+async def test_a_run_whose_unread_message_becomes_a_run_is_deleted_after_that(core: RunningCore) -> None:
+    worker = await core.connected_worker()
+    job = await core.started(worker, thread_id=THREAD)
+    await core.steer(job.run_id, "and this")
+    await job.stream.hears("steered")
+    gate = core.store.hold("follow_ups")
+    await job.say_all()
+    await core.ended(job.run_id)
+    await gate.reached()
+    with refused(NOT_NOW, "RUN_ACTIVE", run_id=job.run_id):
+        await delete_run(core, job.run_id)
+    gate.open()
+
+    async def is_followed() -> bool:
+        return core.place.rows("SELECT * FROM inbox WHERE state = 3") == []
+
+    await until(is_followed)
+    await delete_run(core, job.run_id)
+    assert texts(await said_in(core)) == ["hello", "and this"]
 
 
 async def is_cleared(core: RunningCore, run_id: str) -> bool:

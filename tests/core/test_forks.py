@@ -6,7 +6,7 @@ import asyncio
 
 import grpc
 
-from penstock.v1.worker_service_pb2 import Output, StateOutput
+from penstock.v1.worker_service_pb2 import MessageOutput, Output, StateOutput
 from tests.core.refusals import refused
 from tests.core.running_core import RunningCore, texts
 from tests.core.scripted_worker import Job, ScriptedWorker
@@ -14,6 +14,7 @@ from tests.core.threads import THREAD, create_thread, fork, get_thread, said_in,
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
+NEW_MESSAGE = Output(message=MessageOutput())
 
 
 def patched(count: int) -> Output:
@@ -24,7 +25,7 @@ async def talk(core: RunningCore, worker: ScriptedWorker) -> Job:
     """A run that says three messages and changes the state after each."""
     job = await core.started(worker, "question", thread_id=THREAD)
     for number in (1, 2, 3):
-        await job.send(Output(text=f"answer {number}"), Output(message={"name": ""}), patched(number))
+        await job.send(Output(text=f"answer {number}"), NEW_MESSAGE, patched(number))
     await job.say_all()
     return job
 
@@ -55,7 +56,7 @@ async def test_a_fork_at_any_event_has_what_the_log_tells_up_to_it(any_core: Run
 async def test_a_fork_of_a_running_run_leaves_out_what_is_not_finished(core: RunningCore) -> None:
     worker = await core.connected_worker()
     job = await core.started(worker, "question", thread_id=THREAD)
-    await job.send(Output(text="done"), Output(message={"name": ""}), Output(text="half a"))
+    await job.send(Output(text="done"), NEW_MESSAGE, Output(text="half a"))
     await job.acked()
     run = await core.get(job.run_id)
     forked = await fork(core, event=(job.run_id, run.last_seq))

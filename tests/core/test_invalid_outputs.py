@@ -46,7 +46,8 @@ INVALID = {
     "a negative usage": Output(usage=Usage(input_tokens=-1)),
     "a patch of nothing": Output(state=StateOutput(patch_json='[{"op":"remove","path":"/x"}]')),
     "an end that is none": Output(end=EndOutput(reason=EndReason.END_REASON_USER)),
-    "a question, which is not served yet": Output(ask=AskOutput(key="k", message="Why?")),
+    "a question without a key": Output(ask=AskOutput(message="Why?")),
+    "a question whose schema is none": Output(ask=AskOutput(key="k", schema_json='{"type":"object","required":1}')),
     "a lane that is too long": Output(lane="x" * 300, text="a"),
 }
 

@@ -19,7 +19,7 @@ from penstock.v1.run_service_pb2 import GetRunRequest
 from tests.core.hand_clock import HandClock
 from tests.core.places import Place
 from tests.core.refusals import refused
-from tests.core.running_core import RunningCore
+from tests.core.running_core import RunningCore, create_request
 from tests.core.scripted_worker import agent
 
 SERVED = [f"penstock.v1.{name}" for name in SERVICES]
@@ -105,8 +105,14 @@ async def test_metrics_tell_what_happened(sqlite_place: Place) -> None:
     await watch.read_to_end()
     with refused(grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND"):
         await core.runs.GetRun(GetRunRequest(run_id="run_x"))
+    many = core.watch_many()
+    await many.create(1, create_request(agent_id="nobody"))
+    await many.read_until_over(1)
     after = await _metrics(core)
     assert after['penstock_runs_created_total{agent="echo"}'] == 1
+    created = "/penstock.v1.RunService/CreateRun"
+    assert after[f'penstock_grpc_calls_total{{code="OK",method="{created}"}}'] == 1
+    assert after[f'penstock_grpc_calls_total{{code="NOT_FOUND",method="{created}"}}'] == 1
     assert after['penstock_runs_ended_total{reason="completed",state="succeeded"}'] == 1
     assert after["penstock_events_appended_total"] >= 6
     assert after["penstock_owned_runs"] == after["penstock_watches"] == 0

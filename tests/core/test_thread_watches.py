@@ -10,6 +10,7 @@ import pytest
 from core_service.engine.thread_watch import ThreadHub
 from core_service.rpc import watch_thread
 from penstock.v1.event_pb2 import Event
+from penstock.v1.run_pb2 import RunOptions
 from tests.core.hand_clock import HandClock
 from tests.core.refusals import refused
 from tests.core.running_core import RunningCore
@@ -167,6 +168,21 @@ async def test_a_run_that_comes_between_the_look_and_the_rest_is_not_missed(time
     gate.open()
     await reading
     await job.say_all()
+
+
+async def test_a_delayed_run_is_shown_once_it_is_due(timed_core: RunningCore, clock: HandClock) -> None:
+    worker = await timed_core.connected_worker(credit=2)
+    options = RunOptions()
+    options.start_time.FromMicroseconds(clock.now() + 60_000_000)
+    delayed = await timed_core.create("later", thread_id=THREAD, options=options)
+    now = await timed_core.started(worker, "now", thread_id=THREAD)
+    await now.say_all()
+    follower = await follow(timed_core).read_until_caught_up()
+    assert list(follower.seqs) == [now.run_id]
+    await clock.forward(70)
+    await (await worker.take()).say_all()
+    await follower.read_until("run_ended", times=2)
+    assert list(follower.seqs) == [now.run_id, delayed.id]
 
 
 async def test_silence_is_filled_with_progress(

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
+from penstock.v1.run_pb2 import Run
 from penstock.v1.run_service_pb2 import (
+    CreateRunRequest,
     WatchAction,
+    WatchCreate,
     WatchManyRequest,
     WatchManyResponse,
     WatchPart,
@@ -72,15 +75,27 @@ class ManyWatches:
     async def start(self, watch_id: int, run_id: str, after: int = 0) -> Sighting:
         """Start a watch."""
         start = WatchStart(watch_id=watch_id, run_id=run_id, after_seq=after)
-        self.seen[watch_id] = Sighting(run_id, after)
-        self._sightings.append(self.seen[watch_id])
-        self.parts[watch_id] = []
-        await self._call.write(WatchManyRequest(actions=[WatchAction(start=start)]))
+        self._expect(watch_id, Sighting(run_id, after))
+        await self.send(WatchAction(start=start))
         return self.seen[watch_id]
+
+    async def create(self, watch_id: int, create: CreateRunRequest, **caller: str) -> None:
+        """Create a run and start a watch of it; whose events these are is known from the first part on."""
+        self._expect(watch_id, Sighting("", 0))
+        await self.send(WatchAction(create=WatchCreate(watch_id=watch_id, create=create, caller=caller)))
 
     async def stop(self, watch_id: int) -> None:
         """Stop a watch."""
-        await self._call.write(WatchManyRequest(actions=[WatchAction(stop=WatchStop(watch_id=watch_id))]))
+        await self.send(WatchAction(stop=WatchStop(watch_id=watch_id)))
+
+    async def send(self, *actions: WatchAction) -> None:
+        """Say all of it in one message."""
+        await self._call.write(WatchManyRequest(actions=actions))
+
+    def _expect(self, watch_id: int, sighting: Sighting) -> None:
+        self.seen[watch_id] = sighting
+        self._sightings.append(sighting)
+        self.parts[watch_id] = []
 
     async def read(self) -> WatchManyResponse | None:
         """Read one message; None at the end of the stream. Raises the refusal that ended it."""
@@ -97,6 +112,14 @@ class ManyWatches:
         """Read until these watches have ended or were refused."""
         while not all(self.is_over(watch_id) for watch_id in watch_ids):
             assert await self.read() is not None, "the stream ended"
+
+    async def read_created(self, watch_id: int) -> Run:
+        """Read until a create was answered, and return the run. Raises AssertionError when it was refused."""
+        while not self.parts[watch_id]:
+            assert await self.read() is not None, "the stream ended"
+        first = self.parts[watch_id][0]
+        assert first.HasField("created"), first
+        return first.created.run
 
     async def read_to(self, watch_id: int, seq: int) -> None:
         """Read until a watch has seen an event."""
@@ -119,6 +142,7 @@ class ManyWatches:
     def _note(self, part: WatchPart) -> None:
         self.parts[part.watch_id].append(part)
         seen = self.seen[part.watch_id]
+        seen.run_id = seen.run_id or part.created.run.id
         seen.events.extend(WatchRunResponse.FromString(part.events).events)
         if part.events:
             assert seen.events[-1].seq == part.last_seq

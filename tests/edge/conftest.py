@@ -10,6 +10,7 @@ import pytest
 
 from edge.app import Edge, running
 from edge.config import EdgeSettings
+from tests.edge.ag_ui_stage import Stage
 from tests.edge.scripted_core import ScriptedCore
 
 StartEdge = Callable[..., Awaitable[Edge]]
@@ -49,3 +50,13 @@ async def http(edge: Edge) -> AsyncIterator[aiohttp.ClientSession]:
     timeout = aiohttp.ClientTimeout(total=30)
     async with aiohttp.ClientSession(f"http://{edge.address}", timeout=timeout) as session:
         yield session
+
+
+@pytest.fixture
+async def stage(core: ScriptedCore, start_edge: StartEdge) -> AsyncIterator[Stage]:
+    """Where AG-UI is tried, on threads that have no messages yet."""
+    edge = await start_edge(reattach_for=0)
+    core.said = []
+    core.threads.messages = []
+    async with aiohttp.ClientSession(f"http://{edge.address}") as http:
+        yield Stage(core, http)

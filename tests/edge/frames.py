@@ -9,12 +9,14 @@ from typing import Any
 
 import aiohttp
 
-_FRAME = re.compile(r"id: (\d+)\nevent: ([a-z.]+)\ndata: ([^\r\n]+)")
+_FRAME = re.compile(r"id: ((?:\d+-)?\d+)\nevent: ([a-z.]+)\ndata: ([^\r\n]+)")
 ACCEPT = {"Accept": "text/event-stream"}
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
+    id: str
+    """The seq; of a thread's stream the cursor, which ends in it."""
     seq: int
     event: str
     data: Any
@@ -42,29 +44,39 @@ class FrameReader:
         else:
             match = _FRAME.fullmatch(block)
             assert match, block
-            seq, event, data = match.groups()
-            self.frames.append(Frame(int(seq), event, json.loads(data)))
+            frame_id, event, data = match.groups()
+            self.frames.append(Frame(frame_id, int(frame_id.rpartition("-")[2]), event, json.loads(data)))
 
     @property
     def seqs(self) -> list[int]:
         return [frame.seq for frame in self.frames]
 
     @property
+    def ids(self) -> list[str]:
+        return [frame.id for frame in self.frames]
+
+    @property
     def is_at_border(self) -> bool:
         return not self._rest
 
 
-async def read(response: aiohttp.ClientResponse, *, until: int | None = None) -> FrameReader:
-    """Read to the end of the stream, or until the frame with this seq is there."""
+async def read(response: aiohttp.ClientResponse, *, until: int | str | None = None) -> FrameReader:
+    """Read to the end of the stream, or until the frame with this seq, or this id, is there."""
     reader = FrameReader()
     await read_on(response, reader, until=until)
     return reader
 
 
-async def read_on(response: aiohttp.ClientResponse, reader: FrameReader, *, until: int | None = None) -> None:
-    while until is None or not reader.frames or reader.frames[-1].seq < until:
+async def read_on(response: aiohttp.ClientResponse, reader: FrameReader, *, until: int | str | None = None) -> None:
+    while not _is_there(reader, until):
         chunk = await response.content.readany()
         if not chunk:
             assert until is None, f"the stream ended after {reader.seqs[-1:]}"
             break
         reader.feed(chunk)
+
+
+def _is_there(reader: FrameReader, until: int | str | None) -> bool:
+    if until is None or not reader.frames:
+        return False
+    return until in reader.ids if isinstance(until, str) else reader.frames[-1].seq >= until

@@ -40,6 +40,7 @@ from penstock.v1.message_pb2 import (
     Role,
     TextPart,
     ToolCallPart,
+    ToolOutcome,
     ToolResultPart,
     ToolRunner,
 )
@@ -55,11 +56,11 @@ _COMPLETE = Completion.COMPLETION_COMPLETE
 class HandmadeLog:
     """The events so far. Every part gets a message of its own, unless `calls` puts several into one."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: Run = RUN, *input: Message) -> None:
         self.events: list[Event] = []
         self._ordinal = 0
         self._open_inputs: tuple[InputRequest, ...] = ()
-        self.add(RunQueued(run=RUN, input=[Message(role=Role.ROLE_USER)]))
+        self.add(RunQueued(run=run, input=input or [Message(role=Role.ROLE_USER)]))
         self.add(RunStarted(attempt=1))
 
     def add(self, payload: AnyMessage) -> None:
@@ -105,7 +106,19 @@ class HandmadeLog:
         part = self._start(message_id, Part(tool_result=ToolResultPart(call_id=call_id, tool_name=tool)))
         self._stream(part, PartKind.PART_KIND_TOOL_RESULT, [output_json])
         part.tool_result.output_json = output_json
+        part.tool_result.outcome = ToolOutcome.TOOL_OUTCOME_SUCCEEDED
         return self._end_alone(message_id, part)
+
+    def whole(self, part: Part, role: Role.ValueType = Role.ROLE_ASSISTANT, *, lane: str = "") -> int:
+        """A part that comes whole, complete unless it says otherwise; its ordinal is the next one."""
+        completion = part.completion
+        message_id = self._open(role, lane)
+        part.ClearField("completion")
+        self._start(message_id, part)
+        part.completion = completion or _COMPLETE
+        self.add(PartEnded(message_id=message_id, part=part))
+        self._close(message_id)
+        return part.ordinal
 
     def step(self, number: int) -> None:
         self.add(StepStarted(step=number, number=number))
@@ -131,10 +144,10 @@ class HandmadeLog:
         self._open_inputs = questions
         self.add(RunWaiting(inputs=questions))
 
-    def resumed(self, leg: int = 1) -> None:
+    def resumed(self, leg: int = 1, *, origin_json: str = "", answer_json: str = "") -> None:
         for question in self._open_inputs:
-            self.add(InputResolved(input_id=question.id))
-        self.add(RunResumed(leg=leg))
+            self.add(InputResolved(input_id=question.id, answer_json=answer_json))
+        self.add(RunResumed(leg=leg, origin_json=origin_json))
 
     def retrying(self, *retracted: int) -> None:
         self.add(RunRetrying(attempt=1, retracted_ordinals=retracted))

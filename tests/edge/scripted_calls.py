@@ -10,7 +10,11 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
+from penstock.v1.message_pb2 import Message, Part, Role, TextPart
+
 Context = grpc.aio.ServicerContext[object, object]
+
+SAID = Message(id="msg_9", role=Role.ROLE_ASSISTANT, parts=[Part(ordinal=1, text=TextPart(text="Said."))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +39,16 @@ class ScriptedCalls:
 
     async def note(self, rpc: str, request: object, context: Context) -> None:
         """Remember a call, and refuse it when the script says so."""
+        metadata = {str(key): str(value) for key, value in context.invocation_metadata() or ()}
+        refusal = await self.hear(rpc, request, metadata)
+        if refusal is not None:
+            await refuse(context, refusal)
+
+    async def hear(self, rpc: str, request: object, metadata: Mapping[str, str]) -> Refuse | None:
+        """Remember what is asked, by a call or on a stream, and return what the script says to it."""
         self.requests.append(request)
-        self.metadata.append({str(key): str(value) for key, value in context.invocation_metadata() or ()})
-        if self.script.get(rpc):
-            await refuse(context, self.script[rpc].pop(0))
+        self.metadata.append(dict(metadata))
+        return self.script[rpc].pop(0) if self.script.get(rpc) else None
 
 
 async def refuse(context: Context, refusal: Refuse) -> None:

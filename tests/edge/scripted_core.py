@@ -19,13 +19,18 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from penstock.grpc_options import SERVER_OPTIONS
 from penstock.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
 from penstock.v1.event_pb2 import Event
+from penstock.v1.message_pb2 import Message
 from penstock.v1.retention_service_pb2_grpc import add_RetentionServiceServicer_to_server
 from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,
     CancelRunResponse,
+    CancelRunsRequest,
+    CancelRunsResponse,
     CreateRunRequest,
     CreateRunResponse,
+    DeleteRunRequest,
+    DeleteRunResponse,
     GetRunRequest,
     GetRunResponse,
     ListEventsRequest,
@@ -33,8 +38,11 @@ from penstock.v1.run_service_pb2 import (
     ListRunsRequest,
     ListRunsResponse,
     RunView,
+    SubmitInputRequest,
+    SubmitInputResponse,
     WaitRunRequest,
     WaitRunResponse,
+    WatchCreate,
     WatchError,
     WatchManyRequest,
     WatchManyResponse,
@@ -45,9 +53,10 @@ from penstock.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceS
 from penstock.v1.schedule_service_pb2_grpc import add_ScheduleServiceServicer_to_server
 from penstock.v1.system_service_pb2_grpc import add_SystemServiceServicer_to_server
 from penstock.v1.thread_service_pb2_grpc import add_ThreadServiceServicer_to_server
-from tests.edge.scripted_calls import Context, Refuse, ScriptedCalls, refuse
+from tests.edge.scripted_calls import SAID, Context, Refuse, ScriptedCalls, refuse
 from tests.edge.scripted_operations import Retention, Schedules
-from tests.edge.scripted_services import SAID, Agents, System, Threads
+from tests.edge.scripted_services import Agents, System
+from tests.edge.scripted_threads import Threads, ThreadScript
 
 __all__ = ["Context", "Log", "Refuse", "ScriptedCore"]
 
@@ -62,14 +71,27 @@ class Log:
 
     run: Run
     records: list[bytes] = field(default_factory=list)
+    messages: list[Message] | None = None
+    """What `GetRun` with everything and `WaitRun` show."""
 
     def append(self, *events: Event) -> None:
         for event in events:
             self.records.append(WatchRunResponse(events=[event]).SerializeToString())
             self.run.last_seq = event.seq
-            if event.HasField("run_ended"):
-                self.run.state = event.run_ended.state
-                self.run.reason = event.run_ended.reason
+            match event.WhichOneof("payload"):
+                case "run_waiting":
+                    self.run.state = RunState.RUN_STATE_WAITING
+                    del self.run.inputs[:]
+                    self.run.inputs.extend(event.run_waiting.inputs)
+                case "run_resumed":
+                    self.run.state = RunState.RUN_STATE_RUNNING
+                    self.run.leg = event.run_resumed.leg
+                    del self.run.inputs[:]
+                case "run_ended":
+                    self.run.state = event.run_ended.state
+                    self.run.reason = event.run_ended.reason
+                case _:
+                    pass
 
     @property
     def has_ended(self) -> bool:
@@ -83,6 +105,10 @@ class Cursor:
     run_id: str
     after: int
     was_caught_up: bool = False
+    created: CreateRunResponse | None = None
+    """To be told with the next part."""
+    refusal: Refuse | None = None
+    """Of its create."""
 
 
 class ScriptedCore(ScriptedCalls):
@@ -91,21 +117,36 @@ class ScriptedCore(ScriptedCalls):
     def __init__(self) -> None:
         super().__init__()
         self.logs: dict[str, Log] = {}
+        self.thread = ThreadScript()
         self.created: dict[str, tuple[bytes, str]] = {}
+        self.answered: dict[str, int] = {}
+        """The leg that answers began, by request id."""
+        self.goes_on: list[Event] = []
+        """What a log goes on with once its run is answered."""
         self.starts: list[WatchStart] = []
-        """Watches that were asked for, in order."""
+        """Watches that were asked for, in order; those that created their run, once it was created."""
         self.stops: list[int] = []
         """Watches that were stopped, in order."""
+        self.watch_messages: list[int] = []
+        """Bytes of the messages that edges sent on watch streams, in order."""
         self.watch_streams = 0
         """WatchMany streams that were opened."""
         self.sent: Counter[str] = Counter()
         """Bytes of events sent, by run."""
+        self.threads = Threads(self, self.thread)
+        """What it knows of threads."""
+        self.said = [SAID]
+        """The messages of runs that have no others."""
         self.is_mute = False
         """Watch streams say nothing at all."""
         self.port = 0
         self._server: grpc.aio.Server | None = None
         self.bells: set[asyncio.Event] = set()
         self.changed = asyncio.Event()
+
+    def messages_of(self, log: Log) -> list[Message]:
+        """What was said in a run."""
+        return self.said if log.messages is None else log.messages
 
     async def start(self) -> None:
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
@@ -114,7 +155,7 @@ class ScriptedCore(ScriptedCalls):
         add_HealthServicer_to_server(self.health, self._server)
         add_RunServiceServicer_to_server(Runs(self), self._server)
         add_AgentServiceServicer_to_server(Agents(self), self._server)
-        add_ThreadServiceServicer_to_server(Threads(self), self._server)
+        add_ThreadServiceServicer_to_server(self.threads, self._server)
         add_SystemServiceServicer_to_server(System(), self._server)
         add_ScheduleServiceServicer_to_server(Schedules(self), self._server)
         add_RetentionServiceServicer_to_server(Retention(self), self._server)
@@ -153,6 +194,19 @@ class ScriptedCore(ScriptedCalls):
             self.changed.clear()
             await self.changed.wait()
 
+    def create(self, request: CreateRunRequest) -> Run | Refuse:
+        """Create a run, or find the one that this request made."""
+        if request.agent_id == "nobody":
+            return Refuse(grpc.StatusCode.NOT_FOUND, "AGENT_NOT_FOUND")
+        body = CreateRunRequest()
+        body.CopyFrom(request)
+        body.request_id = ""
+        fingerprint = body.SerializeToString(deterministic=True)
+        known, run_id = self.created.setdefault(request.request_id, (fingerprint, f"run_{len(self.created) + 1}"))
+        if known != fingerprint:
+            return Refuse(grpc.StatusCode.ALREADY_EXISTS, "IDEMPOTENCY_MISMATCH")
+        return self.log(run_id).run
+
 
 NO_RUN = Refuse(grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
 
@@ -165,28 +219,26 @@ class Runs(RunServiceServicer):
 
     async def CreateRun(self, request: CreateRunRequest, context: Context) -> CreateRunResponse:
         await self._core.note("CreateRun", request, context)
-        if request.agent_id == "nobody":
-            await refuse(context, Refuse(grpc.StatusCode.NOT_FOUND, "AGENT_NOT_FOUND"))
-        body = CreateRunRequest()
-        body.CopyFrom(request)
-        body.request_id = ""
-        fingerprint = body.SerializeToString(deterministic=True)
-        known, run_id = self._core.created.setdefault(
-            request.request_id, (fingerprint, f"run_{len(self._core.created) + 1}")
-        )
-        if known != fingerprint:
-            await refuse(context, Refuse(grpc.StatusCode.ALREADY_EXISTS, "IDEMPOTENCY_MISMATCH"))
-        return CreateRunResponse(run=self._core.log(run_id).run)
+        run = self._core.create(request)
+        if isinstance(run, Refuse):
+            await refuse(context, run)
+            raise AssertionError
+        return CreateRunResponse(run=run)
 
     async def GetRun(self, request: GetRunRequest, context: Context) -> GetRunResponse:
         await self._core.note("GetRun", request, context)
         log = await self._find(request.run_id, context)
-        said = [SAID] if request.view == RunView.RUN_VIEW_FULL else []
+        said = self._core.messages_of(log) if request.view == RunView.RUN_VIEW_FULL else []
         return GetRunResponse(run=log.run, messages=said)
 
     async def ListRuns(self, request: ListRunsRequest, context: Context) -> ListRunsResponse:
         await self._core.note("ListRuns", request, context)
-        runs = [log.run for log in self._core.logs.values()]
+        runs = [
+            log.run
+            for log in reversed(self._core.logs.values())
+            if (not log.run.thread_id or request.thread_id in ("", log.run.thread_id))
+            and (not request.states or log.run.state in request.states)
+        ]
         return ListRunsResponse(runs=runs[: request.page_size or None], next_page_token="more")
 
     async def WaitRun(self, request: WaitRunRequest, context: Context) -> WaitRunResponse:
@@ -203,13 +255,36 @@ class Runs(RunServiceServicer):
             pass
         finally:
             self._core.bells.discard(bell)
-        return WaitRunResponse(run=log.run, messages=[SAID])
+        return WaitRunResponse(run=log.run, messages=self._core.messages_of(log))
 
     async def CancelRun(self, request: CancelRunRequest, context: Context) -> CancelRunResponse:
         await self._core.note("CancelRun", request, context)
         log = await self._find(request.run_id, context)
         log.run.cancel_requested = not log.has_ended
         return CancelRunResponse(run=log.run)
+
+    async def CancelRuns(self, request: CancelRunsRequest, context: Context) -> CancelRunsResponse:
+        await self._core.note("CancelRuns", request, context)
+        return CancelRunsResponse(run_ids=[run_id for run_id, log in self._core.logs.items() if not log.has_ended])
+
+    async def DeleteRun(self, request: DeleteRunRequest, context: Context) -> DeleteRunResponse:
+        await self._core.note("DeleteRun", request, context)
+        await self._find(request.run_id, context)
+        del self._core.logs[request.run_id]
+        return DeleteRunResponse()
+
+    async def SubmitInput(self, request: SubmitInputRequest, context: Context) -> SubmitInputResponse:
+        await self._core.note("SubmitInput", request, context)
+        log = await self._find(request.run_id, context)
+        if request.request_id not in self._core.answered:
+            log.run.leg += 1
+            log.run.state = RunState.RUN_STATE_RUNNING
+            self._core.answered[request.request_id] = log.run.leg
+            self._core.append(*self._core.goes_on, run_id=request.run_id)
+        run = Run()
+        run.CopyFrom(log.run)
+        run.leg = self._core.answered[request.request_id]
+        return SubmitInputResponse(run=run)
 
     async def ListEvents(self, request: ListEventsRequest, context: Context) -> ListEventsResponse:
         await self._core.note("ListEvents", request, context)
@@ -249,17 +324,34 @@ class Runs(RunServiceServicer):
         cursors: dict[int, Cursor],
         bell: asyncio.Event,
     ) -> None:
-        async for request in requests:
-            for action in request.actions:
-                if action.HasField("stop"):
-                    cursors.pop(action.stop.watch_id, None)
-                    self._core.stops.append(action.stop.watch_id)
-                else:
-                    start = action.start
-                    self._core.starts.append(start)
-                    cursors[start.watch_id] = Cursor(start.run_id, start.after_seq)
-            self._core.changed.set()
-            bell.set()
+        async with asyncio.TaskGroup() as creates:
+            async for request in requests:
+                self._core.watch_messages.append(request.ByteSize())
+                for action in request.actions:
+                    match action.WhichOneof("action"):
+                        case "start":
+                            start = action.start
+                            self._core.starts.append(start)
+                            cursors[start.watch_id] = Cursor(start.run_id, start.after_seq)
+                        case "create":
+                            creates.create_task(self._create(action.create, cursors))
+                        case _:
+                            cursors.pop(action.stop.watch_id, None)
+                            self._core.stops.append(action.stop.watch_id)
+                self._core.changed.set()
+                bell.set()
+
+    async def _create(self, create: WatchCreate, cursors: dict[int, Cursor]) -> None:
+        refusal = await self._core.hear("CreateRun", create.create, create.caller)
+        run = refusal or self._core.create(create.create)
+        if create.watch_id in self._core.stops:
+            return
+        if isinstance(run, Refuse):
+            cursors[create.watch_id] = Cursor("", 0, refusal=run)
+        else:
+            self._core.starts.append(WatchStart(watch_id=create.watch_id, run_id=run.id))
+            cursors[create.watch_id] = Cursor(run.id, 0, created=CreateRunResponse(run=run))
+        self._core.ring()
 
     def _add_part(self, response: WatchManyResponse, watch_id: int, cursors: dict[int, Cursor]) -> None:
         cursor = cursors[watch_id]
@@ -275,7 +367,10 @@ class Runs(RunServiceServicer):
         is_caught_up = cursor.after == len(log.records)
         if not data and cursor.was_caught_up:
             return
-        part = response.parts.add(watch_id=watch_id, events=data, last_seq=cursor.after if data else 0)
+        part = response.parts.add(
+            watch_id=watch_id, events=data, last_seq=cursor.after if data else 0, created=cursor.created
+        )
+        cursor.created = None
         part.caught_up = is_caught_up and not cursor.was_caught_up
         part.ended = is_caught_up and log.has_ended
         cursor.was_caught_up |= is_caught_up
@@ -284,8 +379,10 @@ class Runs(RunServiceServicer):
             del cursors[watch_id]
 
     def _refusal(self, cursor: Cursor) -> WatchError | None:
+        scripted = cursor.refusal
         if self._core.script.get("WatchMany"):
             scripted = self._core.script["WatchMany"].pop(0)
+        if scripted is not None:
             return WatchError(
                 code=scripted.code.value[0],
                 reason=scripted.reason,

@@ -27,8 +27,7 @@ from penstock.v1.schedule_service_pb2 import (
     PauseScheduleResponse,
 )
 from penstock.v1.schedule_service_pb2_grpc import ScheduleServiceServicer
-from tests.edge.scripted_calls import Context, ScriptedCalls
-from tests.edge.scripted_services import SAID
+from tests.edge.scripted_calls import SAID, Context, ScriptedCalls
 
 SCHEDULE = Schedule(
     id="sch_1", cron="0 9 * * *", agent_id="echo", input=[SAID], options=RunOptions(priority=3), metadata={"a": "b"}

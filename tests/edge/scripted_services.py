@@ -1,4 +1,4 @@
-"""The services beside runs, as little of them as the edge needs: one agent, one thread, a status."""
+"""The services beside runs and threads, as little of them as the edge needs: one agent, a status."""
 
 from __future__ import annotations
 
@@ -12,26 +12,11 @@ from penstock.v1.agent_service_pb2 import (
     ListAgentsResponse,
 )
 from penstock.v1.agent_service_pb2_grpc import AgentServiceServicer
-from penstock.v1.message_pb2 import Message, Part, Role, TextPart
 from penstock.v1.system_service_pb2 import GetStatusRequest, GetStatusResponse
 from penstock.v1.system_service_pb2_grpc import SystemServiceServicer
-from penstock.v1.thread_pb2 import Thread
-from penstock.v1.thread_service_pb2 import (
-    CreateThreadRequest,
-    CreateThreadResponse,
-    GetThreadRequest,
-    GetThreadResponse,
-    ListMessagesRequest,
-    ListMessagesResponse,
-    ListThreadsRequest,
-    ListThreadsResponse,
-)
-from penstock.v1.thread_service_pb2_grpc import ThreadServiceServicer
 from tests.edge.scripted_calls import Context, Refuse, ScriptedCalls, refuse
 
-SAID = Message(id="msg_9", role=Role.ROLE_ASSISTANT, parts=[Part(ordinal=1, text=TextPart(text="Said."))])
 AGENT = Agent(id="echo", name="Echo", description="Repeats.", online=True, metadata={"team": "a"})
-THREAD = Thread(id="thr_1", state_json='{"n":1.0}', message_count=2)
 
 
 class Agents(AgentServiceServicer):
@@ -49,31 +34,6 @@ class Agents(AgentServiceServicer):
     async def ListAgents(self, request: ListAgentsRequest, context: Context) -> ListAgentsResponse:
         await self._calls.note("ListAgents", request, context)
         return ListAgentsResponse(agents=[AGENT])
-
-
-class Threads(ThreadServiceServicer):
-    """One thread."""
-
-    def __init__(self, calls: ScriptedCalls) -> None:
-        self._calls = calls
-
-    async def CreateThread(self, request: CreateThreadRequest, context: Context) -> CreateThreadResponse:
-        await self._calls.note("CreateThread", request, context)
-        return CreateThreadResponse(thread=Thread(id=request.thread_id or "thr_1", metadata=request.metadata))
-
-    async def GetThread(self, request: GetThreadRequest, context: Context) -> GetThreadResponse:
-        await self._calls.note("GetThread", request, context)
-        if request.thread_id != THREAD.id:
-            await refuse(context, Refuse(grpc.StatusCode.NOT_FOUND, "THREAD_NOT_FOUND"))
-        return GetThreadResponse(thread=THREAD)
-
-    async def ListThreads(self, request: ListThreadsRequest, context: Context) -> ListThreadsResponse:
-        await self._calls.note("ListThreads", request, context)
-        return ListThreadsResponse(threads=[THREAD])
-
-    async def ListMessages(self, request: ListMessagesRequest, context: Context) -> ListMessagesResponse:
-        await self._calls.note("ListMessages", request, context)
-        return ListMessagesResponse(messages=[SAID])
 
 
 class System(SystemServiceServicer):

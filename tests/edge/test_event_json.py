@@ -4,6 +4,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from edge.event_json import EVENT_NAMES, NativeEncoder, event_object
+from penstock.flat_json import instant
 from penstock.v1.event_pb2 import (
     Custom,
     Event,
@@ -42,6 +43,7 @@ from penstock.v1.run_pb2 import (
     Usage,
 )
 
+FIRST_SECOND, LAST_SECOND = -62_135_596_800, 253_402_300_799  # of the years 1 and 9999
 TIME = Timestamp(seconds=1_700_000_000, nanos=250_000_000)
 
 
@@ -53,6 +55,14 @@ def test_a_delta_is_the_frame_of_the_contract() -> None:
     assert NativeEncoder().feed(delta("It ")) == (
         b'id: 7\nevent: part.delta\ndata: {"type":"part.delta","seq":7,"part":2,"kind":"text","text":"It "}\n\n'
     )
+
+
+@pytest.mark.parametrize("seconds", [FIRST_SECOND, -1, 0, 951_782_400, 1_700_000_000, LAST_SECOND])
+@pytest.mark.parametrize("nanos", [0, 1, 999, 1_000, 250_000, 1_000_000, 250_000_000, 123_456_789, 999_999_999])
+def test_an_instant_is_written_as_protobuf_writes_it(seconds: int, nanos: int) -> None:
+    stamp = Timestamp(seconds=seconds, nanos=nanos)
+
+    assert instant(stamp) == stamp.ToJsonString()
 
 
 @pytest.mark.parametrize("text", ["a\nb\r\n\r", 'say "hi" \\ ', "\x00\x1f\t", "π 🎉 \u2028\u2029", "data: x\n\nid: 9"])

@@ -115,6 +115,20 @@ def test_usage_is_the_sum_of_what_was_reported_until_the_end_says_it() -> None:
     assert (after.input_tokens, after.output_tokens) == (30, 9)
 
 
+def test_each_leg_has_used_what_was_reported_in_it() -> None:
+    log = HandmadeLog()
+    log.usage(read=10, written=1)
+    log.waiting(InputRequest(id="inp_1"))
+    first = fold_of(log.events).leg_usage
+    log.resumed()
+    log.usage(read=20, written=2)
+    log.ended(usage=[Usage(input_tokens=30, output_tokens=3)])
+    second = fold_of(log.events).leg_usage
+
+    assert (first.input_tokens, first.output_tokens) == (10, 1)
+    assert (second.input_tokens, second.output_tokens) == (20, 2)
+
+
 def test_calls_that_run_side_by_side_end_each_for_itself() -> None:
     log = HandmadeLog()
     calls = {"call_1": ("look", '{"a"', ":1}"), "call_2": ("find", "{}")}

@@ -244,6 +244,23 @@ def test_a_run_that_waits_answers_with_its_questions() -> None:
     assert content == "I could delete it.\n\nShall I?\n\ndelete"
 
 
+def test_the_answer_begins_a_completion_of_its_own() -> None:
+    log = HandmadeLog()
+    log.text("I could.")
+    log.usage(read=5, written=5)
+    log.waiting(InputRequest(id="inp_1", message="Shall I?"))
+    log.resumed()
+    log.text("Done.")
+    log.ended(usage=[Usage(input_tokens=6, output_tokens=7)])
+
+    stream = frames(log.events, ChatEncoder(leg=1, includes_usage=True))
+    chunks = [json.loads(line[6:]) for line in stream.split("\n\n")[:-2]]
+
+    assert {made["id"] for made in chunks} == {"chatcmpl-run_1-1"}
+    assert deltas(stream) == [{"role": "assistant", "content": ""}, {"content": "Done."}, {}]
+    assert chunks[-1]["usage"]["total_tokens"] == 3
+
+
 def test_a_run_that_waits_for_the_clients_tool_hands_over_the_call() -> None:
     log = HandmadeLog()
     log.calls({"call_a": ("look", "{}")})

@@ -61,8 +61,19 @@ EXPECTED: dict[str, Said] = {
 """One entry per frame between the role and `[DONE]`; reasoning in brackets, calls as index and what is new."""
 
 
-def stream(events: Sequence[Event], *, after: int = 0) -> bytes:
-    encoder = ChatEncoder(includes_usage=True)
+NEXT_LEG: dict[str, Said] = {
+    "everything": ["Booked.", "stop"],
+    "resumed": ["Booked.", "stop"],
+    "released": ["Booked.", "stop"],
+    "denied": ["Then not.", "stop"],
+    "input_expired": ["server_error INPUT_EXPIRED"],
+    "cancelled_while_waiting": ["stop"],
+}
+"""The same of the completion that begins with the answer."""
+
+
+def stream(events: Sequence[Event], *, leg: int = 0, after: int = 0) -> bytes:
+    encoder = ChatEncoder(leg=leg, includes_usage=True)
     made = [(event.seq, encoder.feed(event)) for event in events]
     return b"".join(frames for seq, frames in made if seq > after)
 
@@ -82,25 +93,29 @@ def said(frame: str) -> str:
     return str(choice["finish_reason"] or delta["content"])
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_each_variant_says_what_is_expected(name: str) -> None:
-    role, *frames, done, end = stream(VARIANTS[name]).decode().split("\n\n")
+@pytest.mark.parametrize(("name", "leg"), [*((name, 0) for name in VARIANTS), *((name, 1) for name in NEXT_LEG)])
+def test_each_variant_says_what_is_expected(name: str, leg: int) -> None:
+    role, *frames, done, end = stream(VARIANTS[name], leg=leg).decode().split("\n\n")
     if "error" not in frames[-1]:
         usage = json.loads(frames.pop().removeprefix("data: "))
         assert (usage["choices"], usage["usage"]["total_tokens"] >= 0) == ([], True)
 
     assert json.loads(role.removeprefix("data: "))["choices"][0]["delta"] == {"role": "assistant", "content": ""}
-    assert [said(frame) for frame in frames] == EXPECTED[name]
+    assert [said(frame) for frame in frames] == (NEXT_LEG if leg else EXPECTED)[name]
     assert (done, end) == ("data: [DONE]", "")
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_the_frames_are_the_same_at_every_cut(name: str) -> None:
+@pytest.mark.parametrize(("name", "leg"), [*((name, 0) for name in VARIANTS), *((name, 1) for name in NEXT_LEG)])
+def test_the_frames_are_the_same_at_every_cut(name: str, leg: int) -> None:
     events = VARIANTS[name]
-    whole = stream(events)
+    whole = stream(events, leg=leg)
 
     for cut in range(len(events) + 1):
-        assert stream(events[:cut]) + stream(events, after=cut) == whole
+        assert stream(events[:cut], leg=leg) + stream(events, leg=leg, after=cut) == whole
+
+
+def test_every_later_leg_is_expected() -> None:
+    assert NEXT_LEG.keys() == {name for name, log in VARIANTS.items() if any(e.HasField("run_resumed") for e in log)}
 
 
 @pytest.mark.parametrize("name", sorted(VARIANTS.keys() - {"everything", "retry"}))  # these take text back

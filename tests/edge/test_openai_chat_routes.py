@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +13,16 @@ import grpc
 import pytest
 
 from edge.core import CoreClient
-from edge.lifeline import run_of_client
-from penstock.v1.run_pb2 import EndReason, InputRequest
-from penstock.v1.run_service_pb2 import CancelRunRequest, CreateRunRequest
+from edge.lifeline import run_of_client, watch_of_client
+from penstock.v1.run_pb2 import EndReason, InputKind, InputRequest
+from penstock.v1.run_service_pb2 import CancelRunRequest, CreateRunRequest, SubmitInputRequest
 from tests.edge.conftest import StartEdge
 from tests.edge.handmade_log import HandmadeLog
-from tests.edge.scripted_calls import Context, Refuse
+from tests.edge.scripted_calls import Refuse
 from tests.edge.scripted_core import ScriptedCore
 
 LIMIT = 10.0
+OfClient = Callable[..., AbstractAsyncContextManager[object]]
 HELLO = {"role": "user", "content": "Hello"}
 URL = "/v1/chat/completions"
 
@@ -35,13 +37,14 @@ class GatedCore(ScriptedCore):
         self.gate.set()
         self.cancelled: asyncio.Future[CancelRunRequest] = asyncio.get_running_loop().create_future()
 
-    async def note(self, rpc: str, request: object, context: Context) -> None:
-        await super().note(rpc, request, context)
+    async def hear(self, rpc: str, request: object, metadata: Mapping[str, str]) -> Refuse | None:
+        refusal = await super().hear(rpc, request, metadata)
         if isinstance(request, CreateRunRequest):
             self.creating.set()
             await self.gate.wait()
         if isinstance(request, CancelRunRequest):
             self.cancelled.set_result(request)
+        return refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,8 @@ class Setup:
     def creates(self) -> list[CreateRunRequest]:
         return [request for request in self.core.requests if isinstance(request, CreateRunRequest)]
 
-    async def ask(self, asked: dict[str, Any]) -> str:
-        async with self.http.post(URL, json=asked) as response:
+    async def ask(self, asked: dict[str, Any], headers: dict[str, str] | None = None) -> str:
+        async with self.http.post(URL, json=asked, headers=headers) as response:
             return await response.text()
 
 
@@ -245,6 +248,61 @@ async def test_a_thread_that_holds_everything_has_nothing_to_answer(setup: Setup
     assert not setup.creates
 
 
+RESULT = {"role": "tool", "tool_call_id": "call_a", "content": '{"seen": 1}'}
+CALLED = {"id": "call_a", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+ON_THREAD = {"X-Thread-Id": "thr_1"}
+TOOL = InputRequest(id="inp_1", kind=InputKind.INPUT_KIND_CLIENT_TOOL, call_id="call_a")
+QUESTION = InputRequest(id="inp_2", message="Which?", schema_json='{"properties":{"answer":{"type":"string"}}}')
+APPROVAL = InputRequest(id="inp_3", kind=InputKind.INPUT_KIND_APPROVAL)
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+@pytest.mark.parametrize(
+    ("question", "said", "answer"),
+    [
+        (TOOL, [HELLO, {"role": "assistant", "tool_calls": [CALLED]}, RESULT], '{"output":{"seen":1}}'),
+        (QUESTION, [{"role": "user", "content": "the red one"}], '{"answer":"the red one"}'),
+    ],
+    ids=["tool", "question"],
+)
+async def test_a_thread_that_waits_gets_its_answer_and_goes_on(
+    setup: Setup, question: InputRequest, said: list[Any], answer: str, *, is_stream: bool
+) -> None:
+    log = HandmadeLog()
+    log.waiting(question)
+    setup.core.append(*log.events)
+    setup.core.thread.thread.active_run_id = "run_1"
+    asking = asyncio.create_task(setup.ask(body(messages=said, stream=is_stream), ON_THREAD))
+    seen = len(log.events)
+    async with asyncio.timeout(LIMIT):
+        await setup.core.until_watched(starts=1)
+        log.resumed()
+        log.text("Thanks.")
+        log.ended()
+        setup.core.append(*log.events[seen:])
+        completion = await asking
+
+    [submit] = [asked for asked in setup.core.requests if isinstance(asked, SubmitInputRequest)]
+    assert [(given.input_id, given.answer_json) for given in submit.answers] == [(question.id, answer)]
+    assert not setup.creates
+    assert '"content":"Thanks."' in completion
+    assert "chatcmpl-run_1-1" in completion
+
+
+@pytest.mark.parametrize("question", [TOOL, APPROVAL], ids=["tool", "approval"])
+async def test_what_answers_nothing_is_for_the_core_to_refuse(setup: Setup, question: InputRequest) -> None:
+    log = HandmadeLog()
+    log.waiting(question)
+    setup.core.append(*log.events)
+    setup.core.thread.thread.active_run_id = "run_1"
+    setup.core.script["CreateRun"] = [Refuse(grpc.StatusCode.FAILED_PRECONDITION, "THREAD_WAITING")]
+
+    async with setup.http.post(URL, json=body(), headers=ON_THREAD) as response:
+        error = (await response.json())["error"]
+
+    assert (response.status, error["code"]) == (409, "THREAD_WAITING")
+
+
 @pytest.mark.parametrize("asked", [body(stream=True), body()])
 async def test_a_client_that_goes_away_cancels_its_run(setup: Setup, asked: dict[str, Any]) -> None:
     setup.core.append(*HandmadeLog().events)
@@ -257,9 +315,12 @@ async def test_a_client_that_goes_away_cancels_its_run(setup: Setup, asked: dict
     assert (cancel.run_id, cancel.reason) == ("run_1", EndReason.END_REASON_DISCONNECTED)
 
 
-async def test_a_client_that_goes_away_before_its_run_has_an_id_cancels_it_all_the_same(setup: Setup) -> None:
+@pytest.mark.parametrize("of_client", [run_of_client, watch_of_client])
+async def test_a_client_that_goes_away_before_its_run_has_an_id_cancels_it_all_the_same(
+    setup: Setup, of_client: OfClient
+) -> None:
     setup.core.gate.clear()
-    asking = asyncio.create_task(started(setup.core, ends_with_client=True))
+    asking = asyncio.create_task(started(setup.core, of_client, ends_with_client=True))
     async with asyncio.timeout(LIMIT):
         await setup.core.creating.wait()
         asking.cancel()
@@ -271,18 +332,33 @@ async def test_a_client_that_goes_away_before_its_run_has_an_id_cancels_it_all_t
     assert (await setup.core.cancelled).run_id == "run_1"
 
 
-async def test_a_run_may_be_told_to_go_on_without_its_client(setup: Setup) -> None:
+@pytest.mark.parametrize("of_client", [run_of_client, watch_of_client])
+async def test_a_run_may_be_told_to_go_on_without_its_client(setup: Setup, of_client: OfClient) -> None:
     with pytest.raises(ConnectionResetError):
-        await started(setup.core, ends_with_client=False)
+        await started(setup.core, of_client, ends_with_client=False)
 
     assert not setup.core.cancelled.done()
 
 
-async def started(core: GatedCore, *, ends_with_client: bool) -> None:
+async def started(core: GatedCore, of_client: OfClient, *, ends_with_client: bool) -> None:
     """Create a run, and lose the client at once."""
     create = CreateRunRequest(agent_id="echo")
-    async with CoreClient(core.address) as client, run_of_client(client, create, ends_with_client=ends_with_client):
+    async with CoreClient(core.address) as client, of_client(client, create, ends_with_client=ends_with_client):
         raise ConnectionResetError
+
+
+async def test_a_client_that_goes_away_while_its_run_is_created_cancels_it_over_http(setup: Setup) -> None:
+    setup.core.append(*HandmadeLog().events)
+    setup.core.gate.clear()
+    asking = asyncio.create_task(setup.ask(body(stream=True)))
+    async with asyncio.timeout(LIMIT):
+        await setup.core.creating.wait()
+        asking.cancel()
+        await asyncio.wait([asking])
+        setup.core.gate.set()
+        cancel = await setup.core.cancelled
+
+    assert (cancel.run_id, cancel.reason) == ("run_1", EndReason.END_REASON_DISCONNECTED)
 
 
 async def test_a_stream_whose_core_stays_away_ends_with_an_error_and_done(setup: Setup) -> None:

@@ -124,6 +124,29 @@ async def test_a_created_run_streams_when_events_are_accepted(core: ScriptedCore
         assert (await read(response)).seqs == list(range(1, 10))
 
 
+async def test_a_run_that_is_refused_is_a_status_and_no_stream(core: ScriptedCore, http: aiohttp.ClientSession) -> None:
+    core.script["CreateRun"] = [Refuse(grpc.StatusCode.FAILED_PRECONDITION, "THREAD_BUSY", {"run_id": "run_7"})]
+
+    status, problem = await post(http, "/v1/runs", CREATE, **ACCEPT)
+
+    assert (status, problem["reason"], problem["run_id"]) == (409, "THREAD_BUSY", "run_7")
+    assert core.logs == {}
+
+
+async def test_a_client_that_leaves_before_its_run_is_there_does_not_stop_it(
+    core: ScriptedCore, http: aiohttp.ClientSession
+) -> None:
+    core.is_mute = True
+    asking = asyncio.create_task(post(http, "/v1/runs", CREATE, **ACCEPT))
+    async with asyncio.timeout(10):
+        await core.until_watched(starts=1)
+        asking.cancel()
+        await core.until_watched(stops=1)
+
+    assert list(core.logs) == ["run_1"]
+    assert not [request for request in core.requests if isinstance(request, CancelRunRequest)]
+
+
 async def test_a_repeat_with_the_same_key_and_body_is_the_same_run(
     core: ScriptedCore, http: aiohttp.ClientSession
 ) -> None:

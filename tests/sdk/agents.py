@@ -6,21 +6,33 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from penstock import App, Run
-from penstock.v1.worker_service_pb2 import EndOutput
+from penstock.v1.worker_service_pb2 import EndOutput, Record
 from tests.sdk.conftest import StartWorker
 from tests.sdk.scripted_core import PATIENCE, ScriptedCore, Session
 
 
 async def outcome(
-    core: ScriptedCore, start_worker: StartWorker, handler: Callable[[Run], object]
+    core: ScriptedCore, start_worker: StartWorker, handler: Callable[[Run], object], *records: Record
 ) -> tuple[Session, EndOutput]:
-    """Run a handler on `a b` to its end."""
+    """Run a handler on `a b` to its end; with records it was started before."""
+    session = await started(core, start_worker, handler, *records)
+    return session, await session.end()
+
+
+async def started(
+    core: ScriptedCore,
+    start_worker: StartWorker,
+    handler: Callable[[Run], object],
+    *records: Record,
+    **settings: float,
+) -> Session:
+    """Start a handler on `a b`."""
     app = App("test")
     app.agent("agent")(handler)
-    start_worker(app)
+    start_worker(app, **settings)
     session = await core.welcomed()
-    await session.assign("agent", "a b")
-    return session, await session.end()
+    await session.assign("agent", "a b", *records)
+    return session
 
 
 def echo_app(*, concurrency: int = 0) -> App:

@@ -13,6 +13,7 @@ import grpc.aio
 from penstock.grpc_options import SERVER_OPTIONS
 from penstock.v1.message_pb2 import DataPart, Message, Part, Role, TextPart
 from penstock.v1.run_pb2 import InputOutcome, Run
+from penstock.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceServicer_to_server
 from penstock.v1.worker_service_pb2 import (
     Accepted,
     Ack,
@@ -201,11 +202,15 @@ class ScriptedCore(WorkerServiceServicer):
 
 
 @asynccontextmanager
-async def scripted_core(port: int = 0, *, options: Mapping[str, int] | None = None) -> AsyncIterator[ScriptedCore]:
-    """Run a scripted core on this port, with some gRPC options of its own."""
+async def scripted_core(
+    port: int = 0, *, options: Mapping[str, int] | None = None, runs: RunServiceServicer | None = None
+) -> AsyncIterator[ScriptedCore]:
+    """Run a scripted core on this port, with some gRPC options of its own, and with a run service if one is given."""
     core = ScriptedCore()
     server = grpc.aio.server(options=tuple((dict(SERVER_OPTIONS) | dict(options or {})).items()))
     add_WorkerServiceServicer_to_server(core, server)
+    if runs is not None:
+        add_RunServiceServicer_to_server(runs, server)
     core.address = f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
     await server.start()
     try:

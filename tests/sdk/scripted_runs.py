@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,17 +17,28 @@ from grpc_status.rpc_status import to_status
 
 from penstock.grpc_options import SERVER_OPTIONS
 from penstock.v1.event_pb2 import Event
-from penstock.v1.run_pb2 import Run, RunState
+from penstock.v1.message_pb2 import Message
+from penstock.v1.run_pb2 import Input, Run, RunState
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,
     CancelRunResponse,
+    CancelRunsRequest,
+    CancelRunsResponse,
     CreateRunRequest,
     CreateRunResponse,
+    DeleteRunRequest,
+    DeleteRunResponse,
     GetRunRequest,
     GetRunResponse,
+    ListInputsRequest,
+    ListInputsResponse,
     ListRunsRequest,
     ListRunsResponse,
+    SteerRunRequest,
+    SteerRunResponse,
     StreamRunRequest,
+    SubmitInputRequest,
+    SubmitInputResponse,
     WaitRunRequest,
     WaitRunResponse,
     WatchRunRequest,
@@ -55,13 +67,16 @@ class ScriptedRuns(RunServiceServicer):
     def __init__(self) -> None:
         self.address = ""
         self.refusals: list[Refusal] = []
-        self.plays: list[Sequence[Event | Refusal]] = []
+        self.plays: list[Sequence[Event | Refusal | asyncio.Event]] = []
+        """An asyncio.Event holds a play up until it is set."""
+        self.ids: list[str] = []
+        """Of the runs that are created; then `run_1`."""
         self.runs: list[Run] = []
         self.requests: list[object] = []
 
     async def CreateRun(self, request: CreateRunRequest, context: Context) -> CreateRunResponse:
         await self._meet(request, context)
-        return CreateRunResponse(run=Run(id="run_1", agent_id=request.agent_id))
+        return CreateRunResponse(run=Run(id=self.ids.pop(0) if self.ids else "run_1", agent_id=request.agent_id))
 
     async def GetRun(self, request: GetRunRequest, context: Context) -> GetRunResponse:
         await self._meet(request, context)
@@ -81,23 +96,49 @@ class ScriptedRuns(RunServiceServicer):
         following = str(start + 2) if start + 2 < len(self.runs) else ""
         return ListRunsResponse(runs=self.runs[start : start + 2], next_page_token=following)
 
+    async def CancelRuns(self, request: CancelRunsRequest, context: Context) -> CancelRunsResponse:
+        await self._meet(request, context)
+        ids = [self.runs.pop(0).id for _ in self.runs[:2]]
+        return CancelRunsResponse(run_ids=ids, more=bool(self.runs))
+
+    async def DeleteRun(self, request: DeleteRunRequest, context: Context) -> DeleteRunResponse:
+        await self._meet(request, context)
+        return DeleteRunResponse()
+
+    async def ListInputs(self, request: ListInputsRequest, context: Context) -> ListInputsResponse:
+        await self._meet(request, context)
+        return ListInputsResponse(inputs=[Input(run_id=run.id) for run in self.runs])
+
+    async def SubmitInput(self, request: SubmitInputRequest, context: Context) -> SubmitInputResponse:
+        await self._meet(request, context)
+        return SubmitInputResponse(run=Run(id=request.run_id, leg=1))
+
+    async def SteerRun(self, request: SteerRunRequest, context: Context) -> SteerRunResponse:
+        await self._meet(request, context)
+        stored = Message()
+        stored.CopyFrom(request.message)
+        stored.id = "msg_1"
+        return SteerRunResponse(run=Run(id=request.run_id), message=stored)
+
     async def StreamRun(self, request: StreamRunRequest, context: Context) -> AsyncIterator[WatchRunResponse]:
         await self._meet(request, context)
-        async for batch in self._play(context, 0):
+        async for batch in self._play(context, "run_1", 0):
             yield batch
 
     async def WatchRun(self, request: WatchRunRequest, context: Context) -> AsyncIterator[WatchRunResponse]:
         await self._meet(request, context)
-        async for batch in self._play(context, request.after_seq):
+        async for batch in self._play(context, request.run_id, request.after_seq):
             yield batch
 
-    async def _play(self, context: Context, after: int) -> AsyncIterator[WatchRunResponse]:
-        yield WatchRunResponse(run_id="run_1")
+    async def _play(self, context: Context, run_id: str, after: int) -> AsyncIterator[WatchRunResponse]:
+        yield WatchRunResponse(run_id=run_id)
         for said in self.plays.pop(0):
             if isinstance(said, Refusal):
                 await refuse(said, context)
+            elif isinstance(said, asyncio.Event):
+                await said.wait()
             elif said.seq > after:
-                yield WatchRunResponse(run_id="run_1", events=[said])
+                yield WatchRunResponse(run_id=run_id, events=[said])
 
     async def _meet(self, request: object, context: Context) -> None:
         self.requests.append(request)

@@ -1,6 +1,7 @@
 """The client: what it repeats, where it goes on, what failures become."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta, timezone
 
 import grpc
 import pytest
@@ -9,8 +10,19 @@ from google.protobuf.json_format import ParseDict
 from penstock import Client, errors
 from penstock.v1.event_pb2 import Event
 from penstock.v1.message_pb2 import Message, Role
-from penstock.v1.run_pb2 import Run, RunState
-from penstock.v1.run_service_pb2 import CreateRunRequest, ListRunsRequest, StreamRunRequest, WatchRunRequest
+from penstock.v1.run_pb2 import InputAnswer, InputOutcome, Run, RunState
+from penstock.v1.run_service_pb2 import (
+    CancelRunsRequest,
+    CreateRunRequest,
+    DeleteRunRequest,
+    InputState,
+    ListInputsRequest,
+    ListRunsRequest,
+    SteerRunRequest,
+    StreamRunRequest,
+    SubmitInputRequest,
+    WatchRunRequest,
+)
 from tests.sdk.scripted_runs import Refusal, ScriptedRuns, scripted_runs, succeeded
 
 
@@ -241,3 +253,110 @@ async def test_a_cancel_brings_a_request_id(runs: ScriptedRuns, client: Client) 
 
     assert (await client.cancel("run_1")).cancel_requested
     assert runs.requests[0] == runs.requests[1]
+
+
+async def test_a_list_can_be_narrowed_down(runs: ScriptedRuns, client: Client) -> None:
+    since, before = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, 1, tzinfo=timezone(timedelta(hours=1)))
+
+    assert [run async for run in client.list(metadata={"a": "b"}, created_since=since, created_before=before)] == []
+
+    [request] = runs.requests
+    assert request == ParseDict(
+        {
+            "metadata": {"a": "b"},
+            "created_since": "2026-01-01T00:00:00Z",
+            "created_before": "2026-02-01T00:00:00Z",
+        },
+        ListRunsRequest(),
+    )
+    with pytest.raises(ValueError, match="has no time zone"):
+        client.list(created_since=datetime(2026, 1, 1))  # noqa: DTZ001 - that is what is refused
+
+
+async def test_all_that_match_are_cancelled_page_by_page(runs: ScriptedRuns, client: Client) -> None:
+    runs.runs = [succeeded(f"run_{number}") for number in range(5)]
+    runs.refusals = [Refusal()]
+
+    cancelled = await client.cancel_all(agent_id="echo", states=iter([RunState.RUN_STATE_WAITING]))
+
+    assert cancelled == [f"run_{number}" for number in range(5)]
+    requests = [request for request in runs.requests if isinstance(request, CancelRunsRequest)]
+    assert requests[0] == requests[1], "a repeat"
+    assert len({request.request_id for request in requests}) == 3
+    assert all(request.states == [RunState.RUN_STATE_WAITING] and not request.all for request in requests)
+
+
+async def test_a_run_is_deleted_once(runs: ScriptedRuns, client: Client) -> None:
+    runs.refusals = [Refusal()]
+
+    await client.delete("run_1", cancel=True)
+
+    first, second = runs.requests
+    assert first == second
+    assert isinstance(first, DeleteRunRequest)
+    assert (first.run_id, first.cancel, len(first.request_id)) == ("run_1", True, 32)
+
+
+async def test_an_answer_is_given_once_however_often_it_is_sent(runs: ScriptedRuns, client: Client) -> None:
+    runs.refusals = [Refusal()]
+
+    run = await client.answer("run_1", "inp_1", {"size": "large"}, answered_by="eva")
+
+    assert run.leg == 1
+    first, second = runs.requests
+    assert first == second
+    assert isinstance(first, SubmitInputRequest)
+    assert first == ParseDict(
+        {
+            "request_id": first.request_id,
+            "run_id": "run_1",
+            "answered_by": "eva",
+            "answers": [
+                {"input_id": "inp_1", "outcome": "INPUT_OUTCOME_ANSWERED", "answer_json": '{"size":"large"}'},
+            ],
+        },
+        SubmitInputRequest(),
+    )
+    assert len(first.request_id) == 32
+
+
+async def test_an_answer_can_be_declined_and_several_given_at_once(runs: ScriptedRuns, client: Client) -> None:
+    await client.answer("run_1", "inp_1", declined=True, request_id="mine")
+    await client.answers("run_1", [InputAnswer(input_id="inp_1"), InputAnswer(input_id="inp_2")])
+
+    declined, several = runs.requests
+    assert isinstance(declined, SubmitInputRequest)
+    assert isinstance(several, SubmitInputRequest)
+    assert declined.request_id == "mine"
+    assert list(declined.answers) == [
+        InputAnswer(input_id="inp_1", outcome=InputOutcome.INPUT_OUTCOME_DECLINED),
+    ]
+    assert [answer.input_id for answer in several.answers] == ["inp_1", "inp_2"]
+
+
+async def test_the_questions_that_wait_are_listed(runs: ScriptedRuns, client: Client) -> None:
+    runs.runs = [succeeded("run_1"), succeeded("run_2")]
+
+    assert [found.run_id async for found in client.inputs(agent_id="approve")] == ["run_1", "run_2"]
+
+    assert runs.requests == [ListInputsRequest(agent_id="approve", state=InputState.INPUT_STATE_OPEN)]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("faster", {"role": "ROLE_USER", "parts": [{"text": {"text": "faster"}}]}),
+        ({"speed": 2}, {"role": "ROLE_USER", "parts": [{"data": {"value_json": '{"speed":2}'}}]}),
+        (Message(role=Role.ROLE_SYSTEM), {"role": "ROLE_SYSTEM"}),
+    ],
+    ids=["text", "json", "message"],
+)
+async def test_a_run_is_steered_by_a_message(
+    runs: ScriptedRuns, client: Client, given: object, message: dict[str, object]
+) -> None:
+    stored = await client.steer("run_1", given)
+
+    assert stored == ParseDict({"id": "msg_1", **message}, Message())
+    [request] = runs.requests
+    assert isinstance(request, SteerRunRequest)
+    assert (request.run_id, len(request.request_id)) == ("run_1", 32)

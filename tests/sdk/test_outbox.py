@@ -42,6 +42,41 @@ def test_bytes_written_by_hand_are_those_that_protobuf_writes() -> None:
         assert wire.record(output.SerializeToString()) == expected
 
 
+async def test_who_waits_until_something_is_stored_hastens_it_and_goes_on_with_its_acknowledgement() -> None:
+    boxes = Outboxes()
+    box = boxes.open("run_1", 1)
+    box.add(text("a"))
+    box.add(text("b"))
+    box.add(text("c"))
+    first, second = (asyncio.ensure_future(box.stored(number)) for number in (2, 3))
+    await asyncio.sleep(0)
+    assert boxes.urgent.is_set()
+    sent(boxes)
+
+    box.accept(2)
+    await first
+    await box.stored(1)
+    assert not second.done()
+    box.close()
+
+    with pytest.raises(asyncio.CancelledError):
+        await second
+
+
+async def test_several_that_wait_for_room_all_go_on() -> None:
+    boxes = Outboxes()
+    boxes.limit(outputs=1, size=0)
+    box = boxes.open("run_1", 1)
+    box.add(text("a"))
+    waiting = [asyncio.ensure_future(box.room()) for _ in range(3)]
+    await asyncio.sleep(0)
+    sent(boxes)
+
+    box.accept(1)
+
+    await asyncio.gather(*waiting)
+
+
 async def test_a_request_holds_what_was_said_then_the_outputs_of_all_runs() -> None:
     boxes = Outboxes()
     one, two = boxes.open("run_1", 1), boxes.open("run_2", 3)

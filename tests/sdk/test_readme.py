@@ -10,7 +10,7 @@ from tests.sdk.scripted_core import ScriptedCore
 
 async def test_the_example_of_the_readme_serves_an_agent(core: ScriptedCore, start_worker: StartWorker) -> None:
     readme = Path(penstock.__path__[0], "README.md").read_text(encoding="utf-8")
-    [example] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    example, _ = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     names: dict[str, object] = {}
     exec(example, names)
     app = names["app"]

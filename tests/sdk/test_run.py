@@ -1,5 +1,6 @@
 """What a handler reads of its run."""
 
+import pytest
 from google.protobuf.json_format import ParseDict
 
 from penstock import Run
@@ -25,6 +26,8 @@ async def test_a_run_knows_who_it_is_and_what_was_wished() -> None:
             "agent_id": "echo",
             "thread_id": "thr_1",
             "attempt": 2,
+            "depth": 1,
+            "parent_run_id": "run_0",
             "metadata": {"team": "a"},
             "options": {
                 "tools": [{"name": "look", "schema_json": "{}"}],
@@ -35,6 +38,7 @@ async def test_a_run_knows_who_it_is_and_what_was_wished() -> None:
     )
 
     assert (run.id, run.agent_id, run.thread, run.attempt) == ("run_1", "echo", "thr_1", 2)
+    assert (run.depth, run.parent) == (1, "run_0")
     assert run.metadata == {"team": "a"}
     assert run.options.max_steps == 3
     assert run.agent_options == {"temperature": 0.5}
@@ -72,3 +76,8 @@ async def test_state_is_a_copy_and_empty_when_it_was_never_set() -> None:
     assert run.state == {"a": 2}
     assert assigned().state == {}
     assert assigned(state_json="7").state == {}
+
+
+async def test_a_run_that_nobody_serves_can_only_be_looked_at() -> None:
+    with pytest.raises(RuntimeError, match="nobody serves run_1"):
+        _ = assigned(run={"id": "run_1"}).ask("?")

@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
-from penstock import App, Run
+from penstock import App, Run, Step
 from penstock.worker import WorkerSettings, main
 
 app = App("misbehaving")
@@ -46,6 +47,25 @@ def hangs(run: Run) -> Iterator[str]:
     """Hangs in its thread."""
     yield "hanging "
     threading.Event().wait()
+
+
+@app.agent("errands")
+async def errands(run: Run) -> AsyncIterator[str]:
+    """Three steps, each noted in a file; the third waits until another file is there."""
+    folder = Path(run.text)
+    for name in ("one", "two", "three"):
+        yield f"{name}: "
+        yield f"{await run.step(name, errand, name, str(folder))} "
+    yield "done"
+
+
+def errand(step: Step, name: str, folder: str) -> str:
+    step.blocking.say("doing ")
+    while name == "three" and not Path(folder, "go").exists():
+        time.sleep(0.01)
+    with Path(folder, "effects").open("a") as effects:
+        effects.write(f"{name}\n")
+    return f"did {name}"
 
 
 @asynccontextmanager

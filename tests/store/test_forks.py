@@ -50,7 +50,7 @@ async def turn(world: World, text: str, *said: str, state_json: str | None = Non
         release=True,
         messages=tuple(message(one, Role.ROLE_ASSISTANT) for one in said),
         state_json=state_json,
-        state_steps=0 if state_json is None else 1,
+        state_version=0 if state_json is None else (await world.thread("thr_1")).state_version + 1,
     )
     await world.append(output(created.run.id, change=change))
     return created.run
@@ -214,7 +214,7 @@ async def test_a_fork_and_an_end_at_once_are_one_after_the_other(world: World) -
             release=True,
             messages=(message("a", Role.ROLE_ASSISTANT),),
             state_json=str(before.message_count),
-            state_steps=1,
+            state_version=before.state_version + 1,
         )
         end = world.append(output(created.run.id, change=change))
         if number % 2:

@@ -142,3 +142,18 @@ def _numbers(transaction: Transaction) -> list[tuple[int, ...]]:
     cursor = transaction.cursor()
     cursor.execute("SELECT x FROM t ORDER BY x", ())
     return cursor.fetchall()
+
+
+async def test_an_append_of_events_alone_is_three_statements_however_many_runs(
+    sqlite_path: Path, clock: HandClock
+) -> None:
+    """The hot path: what a run notes or changes costs those that do."""
+    async with open_sqlite(sqlite_path, clock=clock, holder="core") as store:
+        world = World(store, clock)
+        runs = [await world.running() for _ in range(5)]
+        assert isinstance(store._database, Sqlite)
+        executed: list[str] = []
+        store._database._connection.set_trace_callback(executed.append)
+        await world.append(*(output(run.id) for run in runs))
+        store._database._connection.set_trace_callback(None)
+    assert [statement.split()[0] for statement in executed] == ["BEGIN", "SELECT", "UPDATE", "INSERT", "COMMIT"]

@@ -19,8 +19,8 @@ def key(name: str, body: bytes = b"body") -> RequestKey:
     return RequestKey("set_state", name, body)
 
 
-async def made(world: World, thread_id: str = "thr_1", **fields: str) -> Thread:
-    thread = Thread(id=thread_id, **fields)
+async def made(world: World, thread_id: str = "thr_1", *, state_json: str = "") -> Thread:
+    thread = Thread(id=thread_id, state_json=state_json)
     thread.create_time.FromMicroseconds(START)
     return await world.store.create_thread(TENANT, thread, request=None)
 
@@ -34,7 +34,8 @@ async def set_state(
 async def end_with_state(world: World, run: Run, state_json: str, *, fence: int = 1) -> None:
     """End a run that has changed the thread's state, once."""
     head = await world.head(run.id)
-    change = RunChange(state=SUCCEEDED, release=True, state_json=state_json, state_steps=1)
+    version = (await world.thread(run.thread_id)).state_version + 1
+    change = RunChange(state=SUCCEEDED, release=True, state_json=state_json, state_version=version)
     await world.append(output(run.id, fence=fence, expected=head.last_seq, change=change))
 
 

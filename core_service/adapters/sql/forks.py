@@ -104,7 +104,7 @@ def _fork(transaction: Transaction, tenant: str, source_id: str, thread: Thread,
     cut = _cut(transaction, tenant, source_id, at, state_json=state_json)
     _insert(transaction, tenant, thread, state_json=cut.state_json, queue_seq=queue_seq)
     copied = _copy(transaction, tenant, source_id, thread.id, before=cut.before)
-    said = [(cut.before + number, cut.said_by, False, message) for number, message in enumerate(cut.said)]
+    said = [(cut.before + number, cut.said_by, False, _copied(message)) for number, message in enumerate(cut.said)]
     transaction.do_many(INSERT_MESSAGE, _rows(tenant, thread.id, said))
     count_more(transaction, tenant, thread.id, copied + len(said))
 
@@ -170,11 +170,16 @@ def _copy(transaction: Transaction, tenant: str, source_id: str, thread_id: str,
         after = rows[-1][0]
 
 
-def _rows(tenant: str, thread_id: str, found: Iterable[tuple[int, str, bool, Message]]) -> Sequence[dict[str, Value]]:
+def _copied(message: Message) -> Message:
+    copy = Message()
+    copy.CopyFrom(message)
+    return copy
+
+
+def _rows(tenant: str, thread_id: str, made: Iterable[tuple[int, str, bool, Message]]) -> Sequence[dict[str, Value]]:
+    """Return rows of messages that nobody else has, each under a new id."""
     rows: list[dict[str, Value]] = []
-    for pos, run_id, is_input, original in found:
-        message = Message()
-        message.CopyFrom(original)
+    for pos, run_id, is_input, message in made:
         message.id = new_id("msg")
         rows.append(
             {

@@ -1,14 +1,17 @@
-"""What a run says to a chat client, streamed or not: text, calls of its tools, finish reason, usage.
+"""What a leg of a run says to a chat client, streamed or not: text, calls of its tools, finish reason, usage.
 
-Owns the reading of a fold in the words of this protocol, and the one object of a blocking call.
+Owns the reading of a fold in the words of this protocol, and the one object of a blocking call. A fold that is read
+here has come to the end of the leg that is the answer, and not further.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from edge.fold import Fold
 from penstock.v1.event_pb2 import RunEnded
-from penstock.v1.message_pb2 import ToolCallPart, ToolRunner
-from penstock.v1.run_pb2 import EndReason, InputKind, InputRequest, Run, RunState
+from penstock.v1.message_pb2 import Part, ToolCallPart, ToolRunner
+from penstock.v1.run_pb2 import EndReason, InputKind, InputRequest, RunState
 
 FINISH_REASONS: dict[int, str] = {
     EndReason.END_REASON_LENGTH: "length",
@@ -25,21 +28,22 @@ def has_failed(end: RunEnded) -> bool:
     return end.state == RunState.RUN_STATE_FAILED or end.reason in _FAILED_REASONS
 
 
-def head(run: Run, *, kind: str) -> dict[str, object]:
+def head(fold: Fold, *, kind: str) -> dict[str, object]:
     """Return the fields that every object of one completion shares."""
+    run, leg = fold.run, f"-{fold.leg}" if fold.leg else ""
     created = run.create_time.seconds
-    return {"id": f"chatcmpl-{run.id}", "object": kind, "created": created, "model": run.agent_id}
+    return {"id": f"chatcmpl-{run.id}{leg}", "object": kind, "created": created, "model": run.agent_id}
 
 
 def client_calls(fold: Fold) -> list[ToolCallPart]:
     """Return the calls that the client is to run. An agent's own calls have no place in this protocol."""
-    calls = [part.tool_call for part in fold.said() if part.HasField("tool_call")]
+    calls = [part.tool_call for part in _said(fold) if part.HasField("tool_call")]
     return [call for call in calls if call.runner == ToolRunner.TOOL_RUNNER_CLIENT]
 
 
 def last_words(fold: Fold) -> str:
     """Return what follows the text parts: the open questions, or a result when the agent wrote no text."""
-    has_text = any(part.HasField("text") for part in fold.said())
+    has_text = any(part.HasField("text") for part in _said(fold))
     if fold.end is not None:
         return "" if has_text else fold.end.result_json
     questions = [question.message or question.tool_name for question in _questions(fold)]
@@ -55,8 +59,8 @@ def finish_reason(fold: Fold) -> str:
 
 
 def usage(fold: Fold) -> dict[str, object]:
-    """Return the tokens of the run; zeros when the agent reported none, since clients add them up."""
-    total = fold.usage
+    """Return the tokens of the leg; zeros when the agent reported none, since clients add them up."""
+    total = fold.leg_usage
     return {
         "prompt_tokens": total.input_tokens,
         "completion_tokens": total.output_tokens,
@@ -74,12 +78,16 @@ def completion(fold: Fold, *, shows_reasoning: bool) -> dict[str, object]:
         "logprobs": None,
         "finish_reason": finish_reason(fold),
     }
-    return {**head(fold.run, kind="chat.completion"), "choices": [choice], "usage": usage(fold)}
+    return {**head(fold, kind="chat.completion"), "choices": [choice], "usage": usage(fold)}
+
+
+def _said(fold: Fold) -> Iterator[Part]:
+    return fold.said(leg=fold.leg)
 
 
 def _message(fold: Fold, *, shows_reasoning: bool) -> dict[str, object]:
-    text = "".join(part.text.text for part in fold.said()) + last_words(fold)
-    reasoning = "".join(part.reasoning.text for part in fold.said())
+    text = "".join(part.text.text for part in _said(fold)) + last_words(fold)
+    reasoning = "".join(part.reasoning.text for part in _said(fold))
     calls = client_calls(fold)
     message: dict[str, object] = {"role": "assistant", "content": text, "refusal": None}
     if reasoning and shows_reasoning:

@@ -23,13 +23,14 @@ _PIECE = msgspec.Raw(b"<>")  # marks where the piece stands in a template; neith
 
 
 class ChatEncoder:
-    """Folds a run into `chat.completion.chunk` frames, from its first event to the end of its first leg.
+    """Folds a run into the `chat.completion.chunk` frames of one of its legs, the first unless told otherwise.
 
     What a retry takes back stays on the client's screen: the protocol has no word for it (see `request.py`).
     """
 
-    def __init__(self, *, includes_usage: bool = False, shows_reasoning: bool = True) -> None:
+    def __init__(self, *, leg: int = 0, includes_usage: bool = False, shows_reasoning: bool = True) -> None:
         self.ended = False
+        self._leg = leg
         self._fold = Fold()
         self._includes_usage = includes_usage
         self._shows_reasoning = shows_reasoning
@@ -51,8 +52,10 @@ class ChatEncoder:
         if self.ended:
             return b""
         self._fold.feed(event)
+        if self._fold.leg < self._leg:
+            return b""
         match payload:
-            case "run_queued":
+            case "run_queued" | "run_resumed":
                 return self._chunk({"role": "assistant", "content": ""})
             case "part_started":
                 return self._start(event.part_started)
@@ -62,7 +65,7 @@ class ChatEncoder:
                 return self._finish()
             case "message_started" | "message_ended" | "message_received" | "step_started" | "step_ended":
                 return b""
-            case "run_started" | "run_resumed" | "run_retrying" | "input_requested" | "input_resolved":
+            case "run_started" | "run_retrying" | "input_requested" | "input_resolved":
                 return b""
             case "state_patched" | "usage_reported" | "child_started" | "child_ended" | "custom" | None:
                 return b""
@@ -138,5 +141,5 @@ class ChatEncoder:
         return self._frame({"choices": [choice], **no_usage_yet})
 
     def _frame(self, fields: dict[str, object]) -> bytes:
-        head = answer.head(self._fold.run, kind="chat.completion.chunk")
+        head = answer.head(self._fold, kind="chat.completion.chunk")
         return b"data: " + _to_json({**head, **fields}) + b"\n\n"

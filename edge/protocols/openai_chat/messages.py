@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edge.json_body import refused
-from edge.protocols.openai_chat import files
+from edge.openai import files, tools
 from penstock.v1.message_pb2 import (
     FilePart,
     Message,
@@ -21,10 +21,6 @@ from penstock.v1.message_pb2 import (
     ReasoningPart,
     Role,
     TextPart,
-    ToolCallPart,
-    ToolOutcome,
-    ToolResultPart,
-    ToolRunner,
 )
 
 
@@ -114,14 +110,6 @@ def to_messages(chat: Sequence[ChatMessage]) -> list[Message]:
     return [_to_message(said, tool_names, f"messages[{number}]") for number, said in enumerate(chat)]
 
 
-def compact_json(text: str) -> str:
-    """Return JSON text without white space and with its numbers as written; empty when it is not JSON."""
-    try:
-        return msgspec.json.format(text, indent=-1)
-    except (msgspec.DecodeError, RecursionError):
-        return ""
-
-
 def _to_message(said: ChatMessage, tool_names: dict[str, str], where: str) -> Message:
     match said:
         case System() | Developer():
@@ -181,26 +169,12 @@ def _answer(said: Assistant, where: str) -> list[Part]:
 
 
 def _call(call: ToolCall) -> Part:
-    """Return a call of an earlier answer. Arguments that are not a JSON object stay as the model wrote them."""
-    runner = ToolRunner.TOOL_RUNNER_CLIENT
-    part = ToolCallPart(call_id=call.id, tool_name=call.function.name, runner=runner)
-    written = call.function.arguments.strip() or "{}"  # some models write nothing when a tool takes nothing
-    compact = compact_json(written)
-    if compact.startswith("{"):
-        part.arguments_json = compact
-    else:
-        part.raw_arguments = written
-    return Part(tool_call=part)
+    return tools.call(call.id, call.function.name, call.function.arguments)
 
 
 def _result(said: Tool, tool_name: str) -> Part:
-    """Return a tool's result. JSON objects and arrays are taken as JSON, everything else is the string that it is."""
     text = said.content if isinstance(said.content, str) else "".join(piece.text for piece in said.content)
-    compact = compact_json(text)
-    output = compact if compact.startswith(("{", "[")) else msgspec.json.encode(text).decode()
-    succeeded = ToolOutcome.TOOL_OUTCOME_SUCCEEDED  # the protocol has no word for a failed call
-    result = ToolResultPart(call_id=said.tool_call_id, tool_name=tool_name, outcome=succeeded, output_json=output)
-    return Part(tool_result=result)
+    return tools.result(said.tool_call_id, tool_name, text)
 
 
 def _text(text: str) -> Part:

@@ -15,19 +15,19 @@ from edge.core import CoreClient
 from edge.errors import Refusal
 from edge.fold import Fold
 from edge.json_body import read_json
-from edge.lifeline import run_of_client
+from edge.lifeline import run_of_client, watch_of_client
+from edge.openai.bodies import THREAD_HEADER
+from edge.openai.routes import below_prefixes
 from edge.protocols.openai_chat import answer, errors
 from edge.protocols.openai_chat.encoder import DONE, ChatEncoder
-from edge.protocols.openai_chat.history import leave_out_known
-from edge.protocols.openai_chat.request import THREAD_HEADER, ChatRequest, parse
-from edge.sse import stream_run
+from edge.protocols.openai_chat.history import answers_to, leave_out_known
+from edge.protocols.openai_chat.request import ChatRequest, parse
+from edge.sse import stream
+from edge.watch import Watch
 from penstock.v1.agent_pb2 import Agent
 from penstock.v1.agent_service_pb2 import GetAgentRequest, ListAgentsRequest
 from penstock.v1.run_pb2 import Run
-from penstock.v1.run_service_pb2 import WatchRunResponse
-
-PREFIXES = ("/v1", "/openai/v1")
-"""The second one for deployments that keep `/v1` to the native routes."""
+from penstock.v1.run_service_pb2 import CreateRunRequest, SubmitInputRequest, WatchRunResponse
 
 PAGE_SIZE = 1000
 
@@ -40,16 +40,11 @@ BROKEN_OFF = Refusal(503, "CORE_UNAVAILABLE", "The stream broke off: the core ca
 def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
     """Return the routes of this protocol."""
     chat = Chat(core, settings)
-    handlers = (
+    return below_prefixes(
         ("POST", "/chat/completions", chat.complete),
         ("GET", "/models", chat.list_models),
         ("GET", "/models/{model:.+}", chat.get_model),
     )
-    return [
-        web.route(method, prefix + path, errors.answering(handler))
-        for prefix in PREFIXES
-        for method, path, handler in handlers
-    ]
 
 
 class Chat:
@@ -62,12 +57,20 @@ class Chat:
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """Run an agent on the conversation and answer with what it says."""
         chat = parse(await read_json(request, max_depth=self._settings.max_json_depth), request.headers)
-        await leave_out_known(self._core, chat.create)
+        waiting = await leave_out_known(self._core, chat.create)
+        answers = answers_to(waiting, chat.create.input) if waiting is not None else []
+        begin: CreateRunRequest | SubmitInputRequest = chat.create
+        if waiting is not None and answers:
+            begin = SubmitInputRequest(request_id=chat.create.request_id, run_id=waiting.id, answers=answers)
         ends_with_client = self._settings.openai_cancels_on_disconnect
-        async with run_of_client(self._core, chat.create, ends_with_client=ends_with_client) as run:
+        if chat.is_stream and begin is chat.create:
+            async with watch_of_client(self._core, chat.create, ends_with_client=ends_with_client) as (run, watch):
+                return await self._stream(request, chat, run, 0, watch)
+        async with run_of_client(self._core, begin, ends_with_client=ends_with_client) as run:
+            leg = waiting.leg + 1 if waiting is not None and answers else 0
             if chat.is_stream:
-                return await self._stream(request, chat, run)
-            return await self._wait(run)
+                return await self._stream(request, chat, run, leg, self._core.open_watch(run.id, after=0))
+            return await self._wait(run, leg)
 
     async def list_models(self, _request: web.Request) -> web.StreamResponse:
         """List the agents."""
@@ -79,15 +82,18 @@ class Chat:
         wanted = GetAgentRequest(agent_id=request.match_info["model"])
         return _json(_model((await self._core.call(self._core.agents.GetAgent, wanted)).agent))
 
-    async def _stream(self, request: web.Request, chat: ChatRequest, run: Run) -> web.StreamResponse:
-        encoder = ChatEncoder(includes_usage=chat.includes_usage, shows_reasoning=self._settings.openai_shows_reasoning)
-        response = await stream_run(request, self._core, run.id, encoder, from_start=True, headers=_headers(run))
+    async def _stream(
+        self, request: web.Request, chat: ChatRequest, run: Run, leg: int, watch: Watch
+    ) -> web.StreamResponse:
+        shows_reasoning = self._settings.openai_shows_reasoning
+        encoder = ChatEncoder(leg=leg, includes_usage=chat.includes_usage, shows_reasoning=shows_reasoning)
+        response = await stream(request, watch, encoder, from_start=True, headers=_headers(run))
         if not encoder.ended:  # the core stayed away: a stream that just stops would look complete
             await response.write(errors.frame(BROKEN_OFF) + DONE)
         return response
 
-    async def _wait(self, run: Run) -> web.StreamResponse:
-        fold = await _first_leg(self._core, run.id)
+    async def _wait(self, run: Run, leg: int) -> web.StreamResponse:
+        fold = await _folded(self._core, run.id, leg)
         if fold.end is not None and answer.has_failed(fold.end):
             raise errors.failure(fold.end)
         completion = answer.completion(fold, shows_reasoning=self._settings.openai_shows_reasoning)
@@ -104,14 +110,14 @@ class Chat:
             page = ListAgentsRequest(page_size=PAGE_SIZE, page_token=answered.next_page_token)
 
 
-async def _first_leg(core: CoreClient, run_id: str) -> Fold:
-    """Return the run as it is at its end or first pause. Raises Refusal when the core stays away."""
+async def _folded(core: CoreClient, run_id: str, leg: int) -> Fold:
+    """Return the run as it is at the end of a leg. Raises Refusal when the core stays away."""
     fold = Fold()
     with core.open_watch(run_id, after=0) as watch:
         async for batch in watch:
             for event in WatchRunResponse.FromString(batch.events).events:
                 fold.feed(event)
-                if fold.has_leg_ended:
+                if fold.has_leg_ended and fold.leg == leg:
                     return fold
     return fold
 

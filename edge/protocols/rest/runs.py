@@ -15,12 +15,14 @@ from edge.event_json import NativeEncoder, event_object
 from edge.json_body import Members, fill, refused, take
 from edge.protocols.rest import shapes
 from edge.run_input import read_input
-from edge.sse import stream_run
+from edge.sse import stream_new_run, stream_run
 from penstock.flat_json import dumps, flat
 from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,
+    CancelRunsRequest,
     CreateRunRequest,
+    DeleteRunRequest,
     GetRunRequest,
     ListEventsRequest,
     ListRunsRequest,
@@ -41,7 +43,9 @@ def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
     return [
         web.post("/v1/runs", runs.create),
         web.get("/v1/runs", runs.list),
+        web.post("/v1/runs/cancel", runs.cancel_many),
         web.get("/v1/runs/{run_id}", runs.get),
+        web.delete("/v1/runs/{run_id}", runs.delete),
         web.post("/v1/runs/{run_id}/cancel", runs.cancel),
         web.get("/v1/runs/{run_id}/events", runs.events),
     ]
@@ -59,10 +63,11 @@ class Runs:
         if query.wants_stream(request):
             return await self._stream_new(request)
         seconds = query.seconds(request, "wait", most=LONGEST_WAIT)
-        run = await self._create(request)
+        create = await self._read_create(request)
+        run = (await self._core.call(self._core.runs.CreateRun, create)).run
         if seconds:
             return await self._wait(run, seconds)
-        return shapes.json(flat(run), status=202, headers=_created_headers(run.id))
+        return shapes.json(flat(run), status=202, headers=_created_headers(run))
 
     async def list(self, request: web.Request) -> web.Response:
         filters = ("thread_id", "agent_id", "state", "created_since", "created_before")
@@ -94,6 +99,26 @@ class Runs:
         run = (await self._core.call(self._core.runs.CancelRun, cancel)).run
         return shapes.json(flat(run), status=200 if run.state in ENDED else 202)
 
+    async def cancel_many(self, request: web.Request) -> web.Response:
+        query.only(request)
+        names = ("thread_id", "agent_id", "states", "created_before", "metadata", "all", "reason")
+        cancel = CancelRunsRequest(request_id=query.idempotency_key(request))
+        fill(cancel, take(await shapes.members(request, self._settings), *names), "")
+        answer = await self._core.call(self._core.runs.CancelRuns, cancel)
+        asked = {"run_ids": list(answer.run_ids), "more": answer.more}
+        return shapes.json(asked, status=202 if asked["run_ids"] else 200)
+
+    async def delete(self, request: web.Request) -> web.Response:
+        query.only(request, "cancel")
+        delete = DeleteRunRequest(
+            request_id=query.idempotency_key(request),
+            run_id=request.match_info["run_id"],
+            cancel=query.flag(request, "cancel"),
+        )
+        timeout = shapes.DELETE_SECONDS if delete.cancel else None
+        await self._core.call(self._core.runs.DeleteRun, delete, timeout=timeout)
+        return web.Response(status=204)
+
     async def events(self, request: web.Request) -> web.StreamResponse:
         query.only(request, "after", "page_size")
         run_id, after = request.match_info["run_id"], query.cursor(request)
@@ -104,7 +129,7 @@ class Runs:
         events = b",".join([event_object(event) for event in page.events])
         return shapes.answer(b'{"events":[%b],"head_seq":%d}' % (events, page.head_seq))
 
-    async def _create(self, request: web.Request) -> Run:
+    async def _read_create(self, request: web.Request) -> CreateRunRequest:
         names = ("agent_id", "thread_id", "input", "options", "metadata", "state", "parent_run_id", "parent_call_id")
         members = dict(take(await shapes.members(request, self._settings), *names))
         raw_input = members.pop("input", None)
@@ -114,11 +139,17 @@ class Runs:
             raise refused("agent_id", "agent_id is missing: which agent is to run?")
         if raw_input is not None:
             create.input.extend(read_input(raw_input))
-        return (await self._core.call(self._core.runs.CreateRun, create)).run
+        return create
 
     async def _stream_new(self, request: web.Request) -> web.StreamResponse:
-        run_id = (await self._create(request)).id
-        return await self._stream(request, run_id, 0, _created_headers(run_id))
+        return await stream_new_run(
+            request,
+            self._core,
+            await self._read_create(request),
+            NativeEncoder(),
+            headers=_created_headers,
+            is_resumable=True,
+        )
 
     async def _stream_events(self, request: web.Request, run_id: str, after: int) -> web.StreamResponse:
         # The shared watch stream does not carry the caller's credentials: this call asks whether it may see the run.
@@ -155,9 +186,9 @@ class Runs:
             answer = await self._core.call(self._core.runs.WaitRun, asked, timeout=patience)
             if answer.run.state in ENDED:
                 messages = [flat(message) for message in answer.messages]
-                return shapes.json(flat(answer.run) | {"messages": messages}, headers=_created_headers(run.id))
+                return shapes.json(flat(answer.run) | {"messages": messages}, headers=_created_headers(run))
             if answer.run.state == RunState.RUN_STATE_WAITING or clock() >= until:
-                return shapes.json(flat(answer.run), status=202, headers=_created_headers(run.id))
+                return shapes.json(flat(answer.run), status=202, headers=_created_headers(run))
 
 
 def _filters(request: web.Request) -> Members:
@@ -174,5 +205,5 @@ def _filters(request: web.Request) -> Members:
     return {key: msgspec.Raw(dumps(value)) for key, value in (values | {"metadata": labels}).items()}
 
 
-def _created_headers(run_id: str) -> dict[str, str]:
-    return {"Location": f"/v1/runs/{run_id}", "X-Run-Id": run_id}
+def _created_headers(run: Run) -> dict[str, str]:
+    return {"Location": f"/v1/runs/{run.id}", "X-Run-Id": run.id}

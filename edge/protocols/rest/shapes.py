@@ -14,6 +14,9 @@ from penstock.flat_json import dumps, flat
 
 PAGE = ("page_size", "page_token")
 
+DELETE_SECONDS = 60.0
+"""How long a deletion may take that has to wait for the ends of what it cancels."""
+
 
 async def members(request: web.Request, settings: EdgeSettings) -> Members:
     """Return the members of a JSON object body."""

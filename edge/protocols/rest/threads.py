@@ -7,16 +7,23 @@ from aiohttp import web
 from edge import query
 from edge.config import EdgeSettings
 from edge.core import CoreClient
-from edge.json_body import fill, take
+from edge.json_body import fill, refused, take
 from edge.protocols.rest import shapes
 from penstock.flat_json import flat
 from penstock.v1.run_service_pb2 import ListRunsRequest
+from penstock.v1.thread_pb2 import Thread, ThreadStorage
 from penstock.v1.thread_service_pb2 import (
     CreateThreadRequest,
+    DeleteThreadRequest,
+    ForkThreadRequest,
+    GetStorageRequest,
     GetThreadRequest,
     ListMessagesRequest,
     ListThreadsRequest,
 )
+
+NOTHING = {field.name: 0 for field in ThreadStorage.DESCRIPTOR.fields if field.name != "thread_id"}
+"""Figures of 0 are told, too."""
 
 
 def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
@@ -26,6 +33,9 @@ def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
         web.post("/v1/threads", threads.create),
         web.get("/v1/threads", threads.list),
         web.get("/v1/threads/{thread_id}", threads.get),
+        web.delete("/v1/threads/{thread_id}", threads.delete),
+        web.post("/v1/threads/{thread_id}/fork", threads.fork),
+        web.get("/v1/threads/{thread_id}/storage", threads.storage),
         web.get("/v1/threads/{thread_id}/messages", threads.messages),
         web.get("/v1/threads/{thread_id}/runs", threads.runs),
     ]
@@ -43,8 +53,7 @@ class Threads:
         create = CreateThreadRequest(request_id=query.idempotency_key(request))
         if request.can_read_body:
             fill(create, take(await shapes.members(request, self._settings), "thread_id", "metadata"), "")
-        thread = (await self._core.call(self._core.threads.CreateThread, create)).thread
-        return shapes.json(flat(thread), status=201, headers={"Location": f"/v1/threads/{thread.id}"})
+        return _made((await self._core.call(self._core.threads.CreateThread, create)).thread)
 
     async def list(self, request: web.Request) -> web.Response:
         query.only(request, *shapes.PAGE)
@@ -57,6 +66,34 @@ class Threads:
         query.only(request)
         asked = GetThreadRequest(thread_id=request.match_info["thread_id"])
         return shapes.json(flat((await self._core.call(self._core.threads.GetThread, asked)).thread))
+
+    async def delete(self, request: web.Request) -> web.Response:
+        query.only(request, "cancel")
+        delete = DeleteThreadRequest(
+            request_id=query.idempotency_key(request),
+            thread_id=request.match_info["thread_id"],
+            cancel=query.flag(request, "cancel"),
+        )
+        timeout = shapes.DELETE_SECONDS if delete.cancel else None
+        await self._core.call(self._core.threads.DeleteThread, delete, timeout=timeout)
+        return web.Response(status=204)
+
+    async def fork(self, request: web.Request) -> web.Response:
+        query.only(request)
+        fork = ForkThreadRequest(request_id=query.idempotency_key(request), thread_id=request.match_info["thread_id"])
+        if request.can_read_body:
+            names = ("new_thread_id", "message_id", "event", "metadata")
+            members = take(await shapes.members(request, self._settings), *names)
+            if "message_id" in members and "event" in members:
+                raise refused("event", "Name a message or an event to fork at, not both.")
+            fill(fork, members, "")
+        return _made((await self._core.call(self._core.threads.ForkThread, fork)).thread)
+
+    async def storage(self, request: web.Request) -> web.Response:
+        query.only(request)
+        asked = GetStorageRequest(thread_id=request.match_info["thread_id"])
+        answer = await self._core.call(self._core.threads.GetStorage, asked)
+        return shapes.json(NOTHING | flat(answer.storage))
 
     async def messages(self, request: web.Request) -> web.Response:
         query.only(request, *shapes.PAGE)
@@ -74,3 +111,7 @@ class Threads:
         await self._core.call(self._core.threads.GetThread, GetThreadRequest(thread_id=thread_id))
         answer = await self._core.call(self._core.runs.ListRuns, asked)
         return shapes.page_of("runs", answer.runs, answer.next_page_token)
+
+
+def _made(thread: Thread) -> web.Response:
+    return shapes.json(flat(thread), status=201, headers={"Location": f"/v1/threads/{thread.id}"})
