@@ -26,8 +26,10 @@ from edge.watch import NewRun, Watch, WatchBatch
 from edge.watches import Watches, WatchLimits
 from penstock.grpc_options import CHANNEL_OPTIONS
 from penstock.v1.agent_service_pb2_grpc import AgentServiceStub
+from penstock.v1.retention_service_pb2_grpc import RetentionServiceStub
 from penstock.v1.run_service_pb2 import CreateRunRequest
 from penstock.v1.run_service_pb2_grpc import RunServiceStub
+from penstock.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from penstock.v1.system_service_pb2_grpc import SystemServiceStub
 from penstock.v1.thread_service_pb2 import WatchThreadRequest
 from penstock.v1.thread_service_pb2_grpc import ThreadServiceStub
@@ -66,6 +68,8 @@ class CoreClient:
         self.agents = AgentServiceStub(self._channel)
         self.threads = ThreadServiceStub(self._channel)
         self.runs = RunServiceStub(self._channel)
+        self.schedules = ScheduleServiceStub(self._channel)
+        self.retention = RetentionServiceStub(self._channel)
         self.system = SystemServiceStub(self._channel)
         self.watches = Watches(lambda: self.runs.WatchMany(), self._watch_limits)
 

@@ -23,6 +23,8 @@ COMMANDS = {
     "runs": "penstock.cli.runs:runs",
     "threads": "penstock.cli.threads:threads",
     "inputs": "penstock.cli.inputs:inputs",
+    "schedules": "penstock.cli.schedules:schedules",
+    "retention": "penstock.cli.retention:retention",
 }
 
 

@@ -26,7 +26,7 @@ def run(agent: str, text: str | None, json_input: str | None, thread: str, *, as
     Ctrl-C cancels the run, a second one does not wait for its end. The exit code is 0 when the run succeeded, 1 when
     it failed, 130 when it was cancelled.
     """
-    value = _input(text, json_input)
+    value = given_input(text, json_input)
 
     async def conversation(client: Client) -> int:
         follower = Follower(chosen_view(as_json=as_json))
@@ -44,7 +44,8 @@ def run(agent: str, text: str | None, json_input: str | None, thread: str, *, as
     talk(given, conversation)
 
 
-def _input(text: str | None, json_input: str | None) -> object:
+def given_input(text: str | None, json_input: str | None) -> object:
+    """What the agent is to be given, of which there must be one; a usage error ends the command."""
     if (text is None) == (json_input is None):
         raise click.UsageError("Give the agent either TEXT or --input JSON.")
     if json_input is not None:

@@ -22,6 +22,6 @@ PROCESSES: tuple[tuple[type[Settings], str], ...] = (
     (CoreSettings, "`penstock core`"),
     (EdgeSettings, "`penstock edge`"),
     (WorkerSettings, "`penstock worker`"),
-    (ClientSettings, "`penstock run`, `penstock runs`, `penstock agents`"),
+    (ClientSettings, "`penstock run`, `runs`, `threads`, `inputs`, `agents`, `schedules`, `retention`"),
 )
 """Each table of `penstock.toml`, and who uses it."""

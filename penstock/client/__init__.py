@@ -17,14 +17,18 @@ from typing import Self
 from penstock.client.agents import AgentCalls
 from penstock.client.caller import Caller
 from penstock.client.inputs import InputCalls
+from penstock.client.retention import RetentionCalls
 from penstock.client.runs import RunCalls
+from penstock.client.schedules import ScheduleCalls
 from penstock.client.threads import ThreadCalls
 from penstock.v1.agent_service_pb2_grpc import AgentServiceStub
+from penstock.v1.retention_service_pb2_grpc import RetentionServiceStub
 from penstock.v1.run_service_pb2_grpc import RunServiceStub
+from penstock.v1.schedule_service_pb2_grpc import ScheduleServiceStub
 from penstock.v1.thread_service_pb2_grpc import ThreadServiceStub
 
 
-class Client(RunCalls, InputCalls, ThreadCalls, AgentCalls):
+class Client(RunCalls, InputCalls, ThreadCalls, AgentCalls, ScheduleCalls, RetentionCalls):
     """A connection to a core, or to a load balancer before several. An async context manager."""
 
     def __init__(self, address: str = "127.0.0.1:50051", *, timeout: float = 30.0, patience: float = 60.0) -> None:
@@ -38,6 +42,8 @@ class Client(RunCalls, InputCalls, ThreadCalls, AgentCalls):
         self._agents = AgentServiceStub(self._caller.channel)
         self._threads = ThreadServiceStub(self._caller.channel)
         self._runs = RunServiceStub(self._caller.channel)
+        self._schedules = ScheduleServiceStub(self._caller.channel)
+        self._retention = RetentionServiceStub(self._caller.channel)
         return self
 
     async def __aexit__(

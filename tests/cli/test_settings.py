@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
+from core_service.config import CoreSettings
 from penstock.settings import TABLES, Settings, SettingsError
 
 
@@ -127,3 +128,19 @@ def test_a_named_file_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PENSTOCK_CONFIG", "nowhere.toml")
 
     assert refusal() == "PENSTOCK_CONFIG names nowhere.toml, which is not a file."
+
+
+def test_a_secret_that_cannot_be_used_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_WEBHOOK_SECRET", "whsec_tooshort")
+
+    with pytest.raises(SettingsError) as refused:
+        CoreSettings.load()
+
+    assert str(refused.value).startswith("PENSTOCK_WEBHOOK_SECRET is a secret: Value error, secret 1 is not whsec_")
+    assert "tooshort" not in str(refused.value)
+
+
+def test_a_secret_is_not_shown_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+
+    assert "MfKQ9r8" not in repr(CoreSettings.load())

@@ -16,6 +16,9 @@ _FENCED = re.compile(r"^```(\S*) *([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTAL
 BASE_URL, CORE = "http://127.0.0.1:8080", "127.0.0.1:50051"
 """Where the pages say that Penstock is."""
 
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+"""`penstock` is what is installed beside this Python."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -25,7 +28,8 @@ class Block:
     """`README.md:13`."""
     language: str
     marks: str
-    """What stands behind the language: `runs` on pages that also have blocks for reading only."""
+    """What stands behind the language: `runs` on pages that also have blocks for reading only, `serves` where it does
+    not end by itself and has a test of its own."""
     text: str
 
     def __str__(self) -> str:
@@ -62,12 +66,10 @@ def _here(text: str, up: Up) -> str:
 
 
 def _run(command: list[str], up: Up, variables: dict[str, str]) -> str:
-    # `penstock` is what is installed beside this Python.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         command,
         cwd=up.directory,
-        env=environment(PATH=path, PENSTOCK_CORE=up.core, **variables),
+        env=environment(PATH=PATH, PENSTOCK_CORE=up.core, **variables),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

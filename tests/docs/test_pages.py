@@ -13,13 +13,13 @@ import pytest
 from penstock.cli.settings import PROCESSES
 from penstock.cli.variables import unknown
 from tests.cli.up import ROOT, Up
-from tests.docs.blocks import Block, blocks, python, shell, without_blocks
+from tests.docs.blocks import PATH, Block, blocks, python, shell, without_blocks
 
 FOLDERS = ("", "docs", "protos", "bench", "core_service", "edge", "edge/protocols/*", "penstock", "penstock/cli")
 PAGES = sorted(page for folder in FOLDERS for page in ROOT.glob(f"{folder}/*.md".lstrip("/")))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 RUNNABLE = [block for page in PAGES for block in blocks(page) if block.marks == "runs"]
-PYTHON = [block for page in PAGES for block in blocks(page) if block.language == "python"]
+PYTHON = [block for page in PAGES for block in blocks(page) if block.language == "python" and block.marks != "serves"]
 TOML = [block for page in PAGES for block in blocks(page) if block.language == "toml"]
 
 
@@ -79,7 +79,7 @@ def test_python_can_be_run(block: Block, penstock_up: Up) -> None:
 
 @pytest.mark.parametrize("block", RUNNABLE, ids=str)
 def test_a_block_that_claims_to_run_does(block: Block, penstock_up: Up) -> None:
-    missing = [line.split()[0] for line in block.text.splitlines() if not shutil.which(line.split()[0])]
+    missing = [line.split()[0] for line in block.text.splitlines() if not shutil.which(line.split()[0], path=PATH)]
     if missing:
         pytest.skip(f"{missing[0]} is not installed here")
 

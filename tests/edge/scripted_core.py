@@ -20,6 +20,7 @@ from penstock.grpc_options import SERVER_OPTIONS
 from penstock.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_server
 from penstock.v1.event_pb2 import Event
 from penstock.v1.message_pb2 import Message
+from penstock.v1.retention_service_pb2_grpc import add_RetentionServiceServicer_to_server
 from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,
@@ -49,9 +50,11 @@ from penstock.v1.run_service_pb2 import (
     WatchStart,
 )
 from penstock.v1.run_service_pb2_grpc import RunServiceServicer, add_RunServiceServicer_to_server
+from penstock.v1.schedule_service_pb2_grpc import add_ScheduleServiceServicer_to_server
 from penstock.v1.system_service_pb2_grpc import add_SystemServiceServicer_to_server
 from penstock.v1.thread_service_pb2_grpc import add_ThreadServiceServicer_to_server
 from tests.edge.scripted_calls import SAID, Context, Refuse, ScriptedCalls, refuse
+from tests.edge.scripted_operations import Retention, Schedules
 from tests.edge.scripted_services import Agents, System
 from tests.edge.scripted_threads import Threads, ThreadScript
 
@@ -154,6 +157,8 @@ class ScriptedCore(ScriptedCalls):
         add_AgentServiceServicer_to_server(Agents(self), self._server)
         add_ThreadServiceServicer_to_server(self.threads, self._server)
         add_SystemServiceServicer_to_server(System(), self._server)
+        add_ScheduleServiceServicer_to_server(Schedules(self), self._server)
+        add_RetentionServiceServicer_to_server(Retention(self), self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()
 

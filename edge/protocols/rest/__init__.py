@@ -10,9 +10,9 @@ from aiohttp import web
 
 from edge.config import EdgeSettings
 from edge.core import CoreClient
-from edge.protocols.rest import agents, inputs, runs, thread_events, thread_state, threads
+from edge.protocols.rest import agents, inputs, retention, runs, schedules, thread_events, thread_state, threads
 
-RESOURCES = (agents, threads, thread_state, thread_events, runs, inputs)
+RESOURCES = (agents, threads, thread_state, thread_events, runs, inputs, schedules, retention)
 
 
 def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
