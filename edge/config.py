@@ -17,6 +17,10 @@ class EdgeSettings(Settings, table="edge"):
     port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP server; 0 takes a free one.")
     core: str = Field("127.0.0.1:50051", description="Address of the core, or of the load balancer before the cores.")
 
+    cors_origins: str = Field(
+        "", description="Origins of foreign pages that may call, separated by commas; `*` for all, empty for none."
+    )
+
     max_body: int = Field(1 << 20, ge=1024, le=4 << 20, description="Largest request body, in bytes.")
     max_url: int = Field(8192, ge=256, le=65536, description="Longest path with query, in bytes.")
     max_header: int = Field(8192, ge=256, le=65536, description="Longest single header, in bytes.")
@@ -47,6 +51,8 @@ class EdgeSettings(Settings, table="edge"):
     catch_ups: int = Field(
         4, ge=1, description="Streams at a time that may be folded from the start to a client's cursor."
     )
+
+    socket_watches: int = Field(16, ge=1, le=1000, description="Runs that one WebSocket may watch at a time.")
 
     default_agent: str = Field(
         "", description="Agent of requests that name none, where a protocol allows that; empty: they are refused."

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from edge.config import EdgeSettings
 from edge.core import CoreClient
-from edge.protocols import ag_ui, ai_sdk, openai_chat, openai_responses, rest
+from edge.protocols import ag_ui, ai_sdk, openai_chat, openai_responses, rest, websocket
 
 
 class Adapter(Protocol):
@@ -29,4 +29,5 @@ PROTOCOLS: tuple[Adapter, ...] = (
     ai_sdk,
     ag_ui,
     openai_responses,
+    websocket,
 )
