@@ -6,11 +6,13 @@ pages that they visit, not the server from its callers.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
 ALL = "*"
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,7 @@ class Origins:
         """Read the setting. Raises ValueError for what can be no origin."""
         names = {name.strip().rstrip("/").lower() for name in text.split(",") if name.strip()}
         for name in names - {ALL}:
-            parts = urlsplit(name)
-            if not (parts.scheme and parts.netloc) or parts.path or parts.query or parts.fragment:
+            if not _ORIGIN.fullmatch(name):
                 raise ValueError(f"{name} is no origin: write it like https://app.example or http://localhost:3000")
         return cls(frozenset(names - {ALL}), ALL in names)
 

@@ -69,9 +69,11 @@ def test_a_penstock_toml_can_be_loaded(block: Block, tmp_path: Path, monkeypatch
 
     loaded = {settings.table: settings.load().model_fields_set for settings, _ in PROCESSES}
 
-    assert {table: fields for table, fields in loaded.items() if fields} == {
-        table: set(lines) for table, lines in given.items()
-    }
+    protocols = given.pop("protocols", {})
+    expected = {table: set(lines) for table, lines in given.items()}
+    for name, lines in protocols.items():
+        expected.setdefault("edge", set()).update(f"protocols_{name}_{key}" for key in lines)
+    assert {table: fields for table, fields in loaded.items() if fields} == expected
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)

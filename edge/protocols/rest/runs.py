@@ -65,7 +65,7 @@ class Runs:
         run = (await self._core.call(self._core.runs.CreateRun, create)).run
         if seconds:
             return await self._wait(run, seconds)
-        return shapes.json(flat(run), status=202, headers=_created_headers(run))
+        return shapes.json(flat(run), status=202, headers=self._created_headers(run))
 
     async def list(self, request: web.Request) -> web.Response:
         filters = ("thread_id", "agent_id", "state", "created_since", "created_before")
@@ -136,7 +136,7 @@ class Runs:
             self._core,
             await self._read_create(request),
             NativeEncoder(),
-            headers=_created_headers,
+            headers=self._created_headers,
             is_resumable=True,
         )
 
@@ -175,9 +175,12 @@ class Runs:
             answer = await self._core.call(self._core.runs.WaitRun, asked, timeout=patience)
             if answer.run.state in ENDED:
                 messages = [flat(message) for message in answer.messages]
-                return shapes.json(flat(answer.run) | {"messages": messages}, headers=_created_headers(run))
+                return shapes.json(flat(answer.run) | {"messages": messages}, headers=self._created_headers(run))
             if answer.run.state == RunState.RUN_STATE_WAITING or clock() >= until:
-                return shapes.json(flat(answer.run), status=202, headers=_created_headers(run))
+                return shapes.json(flat(answer.run), status=202, headers=self._created_headers(run))
+
+    def _created_headers(self, run: Run) -> dict[str, str]:
+        return {"Location": shapes.location(self._settings, "runs", run.id), "X-Run-Id": run.id}
 
 
 def _filters(request: web.Request) -> Members:
@@ -192,7 +195,3 @@ def _filters(request: web.Request) -> Members:
         elif name not in shapes.PAGE:
             values[name] = value
     return {key: msgspec.Raw(dumps(value)) for key, value in (values | {"metadata": labels}).items()}
-
-
-def _created_headers(run: Run) -> dict[str, str]:
-    return {"Location": f"/v1/runs/{run.id}", "X-Run-Id": run.id}
