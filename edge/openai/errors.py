@@ -6,15 +6,10 @@ protocol's own.
 
 from __future__ import annotations
 
-import grpc
 import msgspec
-import structlog
 from aiohttp import web
 
-from edge.errors import Refusal, refusal_of, retry_after
-from edge.middleware import Handler
-
-log = structlog.get_logger(__name__)
+from edge.errors import Refusal, retry_after
 
 NO_RETRY = {"x-should-retry": "false"}
 """OpenAI's clients send a failed request twice more, without an idempotency key: each would be a run of its own."""
@@ -43,26 +38,3 @@ def response(refusal: Refusal) -> web.Response:
     body = msgspec.json.encode({"error": error_object(refusal)})
     headers = {**retry_after(refusal.status), **NO_RETRY}
     return web.Response(status=refusal.status, body=body, content_type="application/json", headers=headers)
-
-
-def answering(handler: Handler) -> Handler:
-    """Wrap a handler so that whatever it meets is told in OpenAI's words, as `edge/middleware.py` does in ours."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except Refusal as refusal:
-            return response(refusal)
-        except grpc.aio.AioRpcError as error:
-            return response(refusal_of(error))
-        except web.HTTPRequestEntityTooLarge:
-            return response(Refusal(413, "BODY_TOO_LARGE", "The body is too large."))
-        except ConnectionError:
-            raise  # the client is gone
-        except Exception:
-            if request.writer.output_size:
-                raise  # the middleware cuts the response off
-            log.exception("request failed", path=request.path)
-            return response(Refusal(500, "INTERNAL", "Something went wrong on the server."))
-
-    return answer

@@ -217,10 +217,12 @@ async def test_runs_are_steered_answered_and_cancelled(core: ScriptedCore, talk:
 async def test_a_steering_message_reaches_the_core(core: ScriptedCore, talk: Talk) -> None:
     core.append(*beginning())
 
-    # The scripted core serves no steering: what it was asked shows in the refusal, and nothing was sent without it.
-    assert await talk.refusal(type="steer", run_id="run_1", input="Hurry") == (501, "NOT_SERVED")
+    steered = await talk.ask(type="steer", run_id="run_1", input="Hurry", id="s")
+
+    assert (steered["id"], steered["of"], steered["message"]["id"]) == ("s", "steer", "msg_7")
     assert await talk.refusal(type="steer", run_id="run_1", input=[]) == (400, "INVALID_ARGUMENT")
-    assert not [request for request in core.requests if isinstance(request, SteerRunRequest)]
+    [steer] = [request for request in core.requests if isinstance(request, SteerRunRequest)]
+    assert steer.message.parts[0].text.text == "Hurry"
 
 
 BAD: list[tuple[str, int, str]] = [

@@ -5,7 +5,6 @@ Owns their paths and the envelope by which its client may send all of them to on
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from importlib.metadata import version
 
 from aiohttp import web
@@ -14,13 +13,10 @@ from msgspec.json import Decoder
 
 from edge.core import CoreClient
 from edge.errors import Refusal
+from edge.lists import all_agents
 from edge.protocols.ag_ui.capabilities import runtime_info
 from edge.protocols.ag_ui.request import decode
 from edge.protocols.ag_ui.routes import AgUi, json_response
-from penstock.v1.agent_pb2 import Agent
-from penstock.v1.agent_service_pb2 import ListAgentsRequest
-
-PAGE_SIZE = 1_000
 
 
 class Params(Struct, rename="camel"):
@@ -46,7 +42,7 @@ class CopilotKit:
 
     async def info(self, _request: web.Request) -> web.StreamResponse:
         """List the agents."""
-        agents = [agent async for agent in self._agents()]
+        agents = [agent async for agent in all_agents(self._core)]
         return json_response(runtime_info(agents, version("penstock")))
 
     async def single(self, request: web.Request) -> web.StreamResponse:
@@ -64,13 +60,3 @@ class CopilotKit:
                 return await self._ag_ui.stop_thread(params.thread_id, None)
             case unknown:
                 raise Refusal(400, "INVALID_ARGUMENT", f"There is no method {unknown[:80]!r}.", field="method")
-
-    async def _agents(self) -> AsyncIterator[Agent]:
-        page = ListAgentsRequest(page_size=PAGE_SIZE)
-        while True:
-            answered = await self._core.call(self._core.agents.ListAgents, page)
-            for agent in answered.agents:
-                yield agent
-            if not answered.next_page_token:
-                return
-            page = ListAgentsRequest(page_size=PAGE_SIZE, page_token=answered.next_page_token)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from edge.answering import answering
 from edge.config import EdgeSettings
 from edge.core import CoreClient
 from edge.protocols.ag_ui.copilotkit import CopilotKit
-from edge.protocols.ag_ui.refusals import answering
+from edge.protocols.ag_ui.refusals import response
 from edge.protocols.ag_ui.routes import AgUi
 
 PREFIX = "/v1/ag-ui"
@@ -35,4 +36,4 @@ def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
         ("POST", f"{PREFIX}/{{agent}}/stop/{{thread}}", ag_ui.stop),
         ("GET", f"{PREFIX}/{{agent}}/capabilities", ag_ui.capabilities),
     )
-    return [web.route(method, path, answering(handler)) for method, path, handler in handlers]
+    return [web.route(method, path, answering(handler, response)) for method, path, handler in handlers]

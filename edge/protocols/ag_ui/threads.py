@@ -9,16 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import grpc
-
 from edge.core import CoreClient
+from edge.lists import all_messages, find_thread
 from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import GetRunRequest, ListRunsRequest, RunView
 from penstock.v1.thread_pb2 import Thread
-from penstock.v1.thread_service_pb2 import GetThreadRequest, ListMessagesRequest
-
-PAGE_SIZE = 1_000
 
 ACTIVE = (RunState.RUN_STATE_QUEUED, RunState.RUN_STATE_RUNNING, RunState.RUN_STATE_WAITING)
 
@@ -44,10 +40,10 @@ async def look_up(core: CoreClient, thread_id: str) -> KnownThread | None:
     """Return a thread; None when nobody has used it yet."""
     ended = ""
     while True:
-        thread = await _thread(core, thread_id)
+        thread = await find_thread(core, thread_id)
         if thread is None:
             return None
-        messages = await _messages(core, thread_id)
+        messages = [message async for message in all_messages(core, thread_id)]
         if thread.active_run_id in ("", ended):
             return KnownThread(thread, messages)
         asked = GetRunRequest(run_id=thread.active_run_id, view=RunView.RUN_VIEW_FULL)
@@ -67,23 +63,3 @@ async def newest_run(core: CoreClient, thread_id: str) -> Run | None:
     """Return the run of a thread that was created last."""
     answer = await core.call(core.runs.ListRuns, ListRunsRequest(thread_id=thread_id, page_size=1))
     return answer.runs[0] if answer.runs else None
-
-
-async def _thread(core: CoreClient, thread_id: str) -> Thread | None:
-    try:
-        return (await core.call(core.threads.GetThread, GetThreadRequest(thread_id=thread_id))).thread
-    except grpc.aio.AioRpcError as error:
-        if error.code() == grpc.StatusCode.NOT_FOUND:
-            return None
-        raise
-
-
-async def _messages(core: CoreClient, thread_id: str) -> list[Message]:
-    messages: list[Message] = []
-    page = ListMessagesRequest(thread_id=thread_id, page_size=PAGE_SIZE)
-    while True:
-        answer = await core.call(core.threads.ListMessages, page)
-        messages += answer.messages
-        if not answer.next_page_token:
-            return messages
-        page.page_token = answer.next_page_token

@@ -10,14 +10,11 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import grpc
-
 from edge.core import CoreClient
+from edge.lists import all_messages, find_thread
 from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import GetRunRequest, ListRunsRequest
-from penstock.v1.thread_service_pb2 import GetThreadRequest, ListMessagesRequest
 
-PAGE_SIZE = 200
 """Messages asked for at a time: a page must stay below gRPC's limit, and messages may be long."""
 
 ACTIVE = (RunState.RUN_STATE_QUEUED, RunState.RUN_STATE_RUNNING, RunState.RUN_STATE_WAITING)
@@ -40,7 +37,8 @@ async def read_conversation(core: CoreClient, thread_id: str, *, with_ids: bool)
     if with_ids:
         newest, runs = await asyncio.gather(_newest(core, thread_id), _runs(core, thread_id))
         return Conversation(has_messages=bool(runs), newest=newest, runs=runs)
-    newest, has_messages = await asyncio.gather(_newest(core, thread_id), _has_messages(core, thread_id))
+    newest, thread = await asyncio.gather(_newest(core, thread_id), find_thread(core, thread_id))
+    has_messages = thread is not None and thread.message_count > 0
     return Conversation(has_messages=has_messages, newest=newest)
 
 
@@ -58,27 +56,13 @@ async def _newest(core: CoreClient, thread_id: str) -> Run | None:
     return (await core.call(core.runs.GetRun, GetRunRequest(run_id=runs[0].id))).run  # with its questions
 
 
-async def _has_messages(core: CoreClient, thread_id: str) -> bool:
-    try:
-        answer = await core.call(core.threads.GetThread, GetThreadRequest(thread_id=thread_id))
-    except grpc.aio.AioRpcError as error:
-        if error.code() == grpc.StatusCode.NOT_FOUND:
-            return False
-        raise
-    return answer.thread.message_count > 0
-
-
 async def _runs(core: CoreClient, thread_id: str) -> dict[str, str]:
-    if not await _has_messages(core, thread_id):
+    thread = await find_thread(core, thread_id)
+    if thread is None or not thread.message_count:
         return {}
     runs: dict[str, str] = {}
-    page = ListMessagesRequest(thread_id=thread_id, page_size=PAGE_SIZE)
-    while True:
-        answer = await core.call(core.threads.ListMessages, page)
-        for message in answer.messages:
-            runs[message.id] = message.run_id
-            if message.client_id:
-                runs[message.client_id] = message.run_id
-        if not answer.next_page_token:
-            return runs
-        page = ListMessagesRequest(thread_id=thread_id, page_size=PAGE_SIZE, page_token=answer.next_page_token)
+    async for message in all_messages(core, thread_id):
+        runs[message.id] = message.run_id
+        if message.client_id:
+            runs[message.client_id] = message.run_id
+    return runs

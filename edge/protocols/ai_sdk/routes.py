@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from edge import query
+from edge.answering import answering
 from edge.config import EdgeSettings
 from edge.core import CoreClient
 from edge.json_body import read_json
@@ -55,7 +56,9 @@ def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
         ("POST", "/{chat}/stop", chats.stop),
     )
     return [
-        web.route(method, api + path, errors.answering(handler)) for api in APIS for method, path, handler in handlers
+        web.route(method, api + path, answering(handler, errors.response))
+        for api in APIS
+        for method, path, handler in handlers
     ]
 
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-import grpc
-
 from edge.core import CoreClient
 from edge.json_body import refused
+from edge.lists import find_thread
 from edge.openai import answers
 from penstock.v1.message_pb2 import Message, Role
 from penstock.v1.run_pb2 import InputAnswer, InputKind, InputRequest, Run, RunState
 from penstock.v1.run_service_pb2 import CreateRunRequest, GetRunRequest
-from penstock.v1.thread_pb2 import Thread
-from penstock.v1.thread_service_pb2 import GetThreadRequest
 
 
 async def leave_out_known(core: CoreClient, create: CreateRunRequest) -> Run | None:
@@ -27,7 +24,7 @@ async def leave_out_known(core: CoreClient, create: CreateRunRequest) -> Run | N
 
     Raises Refusal when nothing is left.
     """
-    thread = await _thread(core, create.thread_id) if create.thread_id else None
+    thread = await find_thread(core, create.thread_id) if create.thread_id else None
     if thread is None or not thread.message_count:
         return None
     new = behind_last_answer(create.input)
@@ -81,12 +78,3 @@ def _answer(message: Message, questions: Iterable[InputRequest]) -> InputAnswer:
 async def _waiting_run(core: CoreClient, run_id: str) -> Run | None:
     run = (await core.call(core.runs.GetRun, GetRunRequest(run_id=run_id))).run
     return run if run.state == RunState.RUN_STATE_WAITING else None
-
-
-async def _thread(core: CoreClient, thread_id: str) -> Thread | None:
-    try:
-        return (await core.call(core.threads.GetThread, GetThreadRequest(thread_id=thread_id))).thread
-    except grpc.aio.AioRpcError as error:
-        if error.code() == grpc.StatusCode.NOT_FOUND:
-            return None
-        raise

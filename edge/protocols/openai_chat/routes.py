@@ -5,8 +5,6 @@ Owns which calls of the core each request needs. Nothing is kept between request
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import msgspec
 from aiohttp import web
 
@@ -16,6 +14,7 @@ from edge.errors import Refusal
 from edge.fold import Fold
 from edge.json_body import read_json
 from edge.lifeline import run_of_client, watch_of_client
+from edge.lists import all_agents
 from edge.openai.bodies import THREAD_HEADER
 from edge.openai.routes import below_prefixes
 from edge.protocols.openai_chat import answer, errors
@@ -25,11 +24,9 @@ from edge.protocols.openai_chat.request import ChatRequest, parse
 from edge.sse import stream
 from edge.watch import Watch
 from penstock.v1.agent_pb2 import Agent
-from penstock.v1.agent_service_pb2 import GetAgentRequest, ListAgentsRequest
+from penstock.v1.agent_service_pb2 import GetAgentRequest
 from penstock.v1.run_pb2 import Run
 from penstock.v1.run_service_pb2 import CreateRunRequest, SubmitInputRequest, WatchRunResponse
-
-PAGE_SIZE = 1000
 
 OWNER = "penstock"
 """Owner of agents that name none: clients expect a name."""
@@ -74,7 +71,7 @@ class Chat:
 
     async def list_models(self, _request: web.Request) -> web.StreamResponse:
         """List the agents."""
-        models = [_model(agent) async for agent in self._agents()]
+        models = [_model(agent) async for agent in all_agents(self._core)]
         return _json({"object": "list", "data": models})
 
     async def get_model(self, request: web.Request) -> web.StreamResponse:
@@ -98,16 +95,6 @@ class Chat:
             raise errors.failure(fold.end)
         completion = answer.completion(fold, shows_reasoning=self._settings.openai_shows_reasoning)
         return _json(completion, headers=_headers(run))
-
-    async def _agents(self) -> AsyncIterator[Agent]:
-        page = ListAgentsRequest(page_size=PAGE_SIZE)
-        while True:
-            answered = await self._core.call(self._core.agents.ListAgents, page)
-            for agent in answered.agents:
-                yield agent
-            if not answered.next_page_token:
-                return
-            page = ListAgentsRequest(page_size=PAGE_SIZE, page_token=answered.next_page_token)
 
 
 async def _folded(core: CoreClient, run_id: str, leg: int) -> Fold:

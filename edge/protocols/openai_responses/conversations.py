@@ -15,12 +15,12 @@ from edge.config import EdgeSettings
 from edge.core import CoreClient
 from edge.errors import Refusal
 from edge.json_body import read_json
+from edge.lists import all_messages
 from edge.openai.bodies import IDEMPOTENCY_HEADER, read_body
 from edge.protocols.openai_responses import ids
 from edge.protocols.openai_responses.history import items_of
 from edge.protocols.openai_responses.items import Item
 from edge.protocols.openai_responses.lists import page
-from edge.protocols.openai_responses.place import thread_messages
 from penstock.v1.thread_pb2 import Thread
 from penstock.v1.thread_service_pb2 import CreateThreadRequest, DeleteThreadRequest, GetThreadRequest
 
@@ -71,7 +71,7 @@ class Conversations:
         raise Refusal(404, "ITEM_NOT_FOUND", f"There is no item {wanted[:80]!r}.", field="item_id")
 
     async def _items(self, request: web.Request) -> list[Item]:
-        return items_of(await thread_messages(self._core, (await self._thread(request)).id))
+        return items_of([message async for message in all_messages(self._core, (await self._thread(request)).id)])
 
     async def _thread(self, request: web.Request) -> Thread:
         wanted = GetThreadRequest(thread_id=ids.thread_id(request.match_info["conversation_id"]))

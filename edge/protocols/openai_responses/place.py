@@ -17,12 +17,9 @@ from edge.protocols.openai_responses.input import Approved, behind_last_answer
 from edge.protocols.openai_responses.origin import read_origin
 from edge.protocols.openai_responses.request import ResponseRequest, unknown_previous
 from penstock.v1.agent_service_pb2 import GetAgentRequest
-from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import GetRunRequest, ListRunsRequest
-from penstock.v1.thread_service_pb2 import EventRef, ForkThreadRequest, GetThreadRequest, ListMessagesRequest
-
-PAGE_SIZE = 1000
+from penstock.v1.thread_service_pb2 import EventRef, ForkThreadRequest, GetThreadRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +46,6 @@ async def find_place(core: CoreClient, asked: ResponseRequest) -> Place:
     if asked.thread_id:
         return await _in_conversation(core, asked.thread_id)
     return Place()
-
-
-async def thread_messages(core: CoreClient, thread_id: str) -> list[Message]:
-    """Return all messages of a thread, oldest first."""
-    said: list[Message] = []
-    page = ListMessagesRequest(thread_id=thread_id, page_size=PAGE_SIZE)
-    while True:
-        answer = await core.call(core.threads.ListMessages, page)
-        said.extend(answer.messages)
-        if not answer.next_page_token:
-            return said
-        page = ListMessagesRequest(thread_id=thread_id, page_size=PAGE_SIZE, page_token=answer.next_page_token)
 
 
 async def fork_thread(core: CoreClient, place: Place, asked: ResponseRequest) -> str:
