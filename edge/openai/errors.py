@@ -6,6 +6,8 @@ protocol's own.
 
 from __future__ import annotations
 
+from functools import wraps
+
 import grpc
 import msgspec
 import structlog
@@ -48,6 +50,7 @@ def response(refusal: Refusal) -> web.Response:
 def answering(handler: Handler) -> Handler:
     """Wrap a handler so that whatever it meets is told in OpenAI's words, as `edge/middleware.py` does in ours."""
 
+    @wraps(handler)
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)

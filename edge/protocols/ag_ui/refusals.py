@@ -7,6 +7,7 @@ paused thread cannot take are told in a stream, with status 200: AG-UI's pages o
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import wraps
 
 import grpc
 from aiohttp import web
@@ -25,6 +26,7 @@ class Unresumed(Refusal):
 def answering(handler: Handler) -> Handler:
     """Wrap a handler so that refusals are told in the words of this protocol, as `edge/middleware.py` tells them."""
 
+    @wraps(handler)
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)

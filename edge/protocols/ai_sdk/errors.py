@@ -6,6 +6,7 @@ Owns that form. Which refusal is which status stands in `edge/errors.py`; a run 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import wraps
 
 import grpc
 import structlog
@@ -29,6 +30,7 @@ def response(refusal: Refusal) -> web.Response:
 def answering(handler: Handler) -> Handler:
     """Wrap a handler so that whatever it meets is told in the words of this protocol, as `edge/middleware.py` does."""
 
+    @wraps(handler)
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
