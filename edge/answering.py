@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 
 import grpc
 import structlog
@@ -20,6 +21,7 @@ Tell = Callable[[Refusal], web.StreamResponse]
 def answering(handler: Handler, tell: Tell) -> Handler:
     """Wrap a handler so that whatever it meets before its answer began is told by `tell`."""
 
+    @wraps(handler)
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)

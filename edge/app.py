@@ -23,6 +23,7 @@ from edge.cors import Cors
 from edge.health import Health, Readiness
 from edge.metrics import METRICS, Metrics
 from edge.middleware import Surroundings, sign
+from edge.openapi.routes import Description
 from edge.origins import Origins
 from edge.protocols.registry import all_routes
 from edge.streams import STREAMS, Streams
@@ -122,9 +123,10 @@ def build(settings: EdgeSettings, core: CoreClient, streams: Streams, readiness:
     app[STREAMS] = streams
     app[METRICS] = metrics
     app.on_response_prepare.extend((sign, Cors(Origins.parse(settings.cors_origins)).add))
-    app.router.add_get("/metrics", metrics.show)
-    app.router.add_routes(Health(core, readiness).routes())
-    app.router.add_routes(list(all_routes(core, settings)))
+    system = [web.get("/metrics", metrics.show), *Health(core, readiness).routes()]
+    served = [*(("system", route) for route in system), *all_routes(core, settings)]
+    app.router.add_routes([route for _, route in served])
+    app.router.add_routes(Description(served).routes())
     return app
 
 

@@ -36,12 +36,13 @@ PROTOCOLS: tuple[tuple[str, Adapter], ...] = (
 """Each with its name in the settings, `[protocols.<name>]`."""
 
 
-def all_routes(core: CoreClient, settings: EdgeSettings) -> Iterator[web.RouteDef]:
-    """Yield the routes of all protocols that are switched on, below their prefixes."""
+def all_routes(core: CoreClient, settings: EdgeSettings) -> Iterator[tuple[str, web.RouteDef]]:
+    """Yield the routes of all protocols that are switched on, below their prefixes, each with its protocol's name."""
     for name, adapter in PROTOCOLS:
         place, usual = settings.place_of(name), settings.usual_prefix(name)
         if place.is_enabled:
-            yield from _moved(adapter.routes(core, settings), usual, place.prefix)
+            for route in _moved(adapter.routes(core, settings), usual, place.prefix):
+                yield name, route
 
 
 def _moved(routes: Iterable[web.RouteDef], usual: str, prefix: str) -> Iterator[web.RouteDef]:

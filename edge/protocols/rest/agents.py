@@ -7,8 +7,10 @@ from aiohttp import web
 from edge import query
 from edge.config import EdgeSettings
 from edge.core import CoreClient
+from edge.openapi.operation import operation
 from edge.protocols.rest import shapes
 from penstock.flat_json import flat
+from penstock.v1.agent_pb2 import Agent
 from penstock.v1.agent_service_pb2 import GetAgentRequest, ListAgentsRequest
 
 
@@ -27,6 +29,7 @@ class Agents:
     def __init__(self, core: CoreClient) -> None:
         self._core = core
 
+    @operation("List the agents.", query=shapes.PAGE, answer=Agent, page_of="agents")
     async def list(self, request: web.Request) -> web.Response:
         query.only(request, *shapes.PAGE)
         size, token = shapes.page(request)
@@ -34,6 +37,7 @@ class Agents:
         answer = await self._core.call(self._core.agents.ListAgents, asked)
         return shapes.page_of("agents", answer.agents, answer.next_page_token)
 
+    @operation("Get an agent.", answer=Agent)
     async def get(self, request: web.Request) -> web.Response:
         query.only(request)
         asked = GetAgentRequest(agent_id=request.match_info["agent_id"])

@@ -9,10 +9,12 @@ from edge import query
 from edge.config import EdgeSettings
 from edge.core import CoreClient
 from edge.json_body import fill
+from edge.openapi.operation import operation
 from edge.protocols.rest import shapes
-from edge.run_requests import read_answers, read_steer
+from edge.run_requests import ANSWER, STEER, read_answers, read_steer
 from penstock.flat_json import dumps, flat
-from penstock.v1.run_service_pb2 import ListInputsRequest
+from penstock.v1.run_pb2 import Input, Run
+from penstock.v1.run_service_pb2 import ListInputsRequest, SteerRunRequest, SteerRunResponse, SubmitInputRequest
 
 FILTERS = ("state", "run_id", "agent_id", "thread_id")
 
@@ -34,6 +36,12 @@ class Inputs:
         self._core = core
         self._settings = settings
 
+    @operation(
+        "List the questions that wait for an answer.",
+        query=(*shapes.PAGE, *FILTERS),
+        answer=Input,
+        page_of="inputs",
+    )
     async def list(self, request: web.Request) -> web.Response:
         query.only(request, *shapes.PAGE, *FILTERS)
         size, token = shapes.page(request)
@@ -43,12 +51,16 @@ class Inputs:
         answer = await self._core.call(self._core.runs.ListInputs, asked)
         return shapes.page_of("inputs", answer.inputs, answer.next_page_token)
 
+    @operation("Answer questions of a run.", body=(SubmitInputRequest, ANSWER), answer=Run)
     async def answer(self, request: web.Request) -> web.Response:
         query.only(request)
         key, run_id = query.idempotency_key(request), request.match_info["run_id"]
         submit = read_answers(await shapes.members(request, self._settings), key, run_id)
         return shapes.json(flat((await self._core.call(self._core.runs.SubmitInput, submit)).run))
 
+    @operation(
+        "Say something to a run that is under way.", body=(SteerRunRequest, STEER), answer=SteerRunResponse, status=202
+    )
     async def steer(self, request: web.Request) -> web.Response:
         query.only(request)
         key, run_id = query.idempotency_key(request), request.match_info["run_id"]

@@ -13,22 +13,29 @@ from edge.config import EdgeSettings
 from edge.core import CoreClient
 from edge.event_json import NativeEncoder, event_object
 from edge.json_body import Members, fill, refused, take
+from edge.openapi.operation import operation
 from edge.protocols.rest import shapes
-from edge.run_requests import read_cancel, read_create
+from edge.run_requests import CANCEL, CREATE, read_cancel, read_create
 from edge.run_states import ENDED
 from edge.sse import stream_new_run, stream_run
 from penstock.flat_json import dumps, flat
 from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import (
+    CancelRunRequest,
     CancelRunsRequest,
+    CancelRunsResponse,
     CreateRunRequest,
     DeleteRunRequest,
     GetRunRequest,
     ListEventsRequest,
+    ListEventsResponse,
     ListRunsRequest,
     RunView,
     WaitRunRequest,
 )
+
+FILTERS = ("thread_id", "agent_id", "state", "created_since", "created_before")
+CANCEL_MANY = ("thread_id", "agent_id", "states", "created_before", "metadata", "all", "reason")
 
 LONGEST_WAIT = 600.0
 ONE_WAIT = 20.0
@@ -56,6 +63,7 @@ class Runs:
         self._core = core
         self._settings = settings
 
+    @operation("Create a run.", query=("wait",), body=(CreateRunRequest, CREATE), answer=Run, status=202, streams=True)
     async def create(self, request: web.Request) -> web.StreamResponse:
         query.only(request, "wait")
         if query.wants_stream(request):
@@ -67,15 +75,16 @@ class Runs:
             return await self._wait(run, seconds)
         return shapes.json(flat(run), status=202, headers=self._created_headers(run))
 
+    @operation("List runs, the newest first.", query=(*shapes.PAGE, *FILTERS), answer=Run, page_of="runs")
     async def list(self, request: web.Request) -> web.Response:
-        filters = ("thread_id", "agent_id", "state", "created_since", "created_before")
-        query.only(request, *shapes.PAGE, *filters, prefix="metadata.")
+        query.only(request, *shapes.PAGE, *FILTERS, prefix="metadata.")
         size, token = shapes.page(request)
         asked = ListRunsRequest(page_size=size, page_token=token)
         fill(asked, _filters(request), "")
         answer = await self._core.call(self._core.runs.ListRuns, asked)
         return shapes.page_of("runs", answer.runs, answer.next_page_token)
 
+    @operation("Get a run.", query=("view",), answer=Run)
     async def get(self, request: web.Request) -> web.Response:
         query.only(request, "view")
         view = request.query.get("view", "basic")
@@ -89,6 +98,7 @@ class Runs:
         messages = {"messages": [flat(message) for message in answer.messages]} if view == "full" else {}
         return shapes.json(flat(answer.run) | messages)
 
+    @operation("Ask for the end of a run.", body=(CancelRunRequest, CANCEL), answer=Run, status=202)
     async def cancel(self, request: web.Request) -> web.Response:
         query.only(request)
         key, run_id = query.idempotency_key(request), request.match_info["run_id"]
@@ -97,15 +107,18 @@ class Runs:
         run = (await self._core.call(self._core.runs.CancelRun, cancel)).run
         return shapes.json(flat(run), status=200 if run.state in ENDED else 202)
 
+    @operation(
+        "Ask for the end of many runs.", body=(CancelRunsRequest, CANCEL_MANY), answer=CancelRunsResponse, status=202
+    )
     async def cancel_many(self, request: web.Request) -> web.Response:
         query.only(request)
-        names = ("thread_id", "agent_id", "states", "created_before", "metadata", "all", "reason")
         cancel = CancelRunsRequest(request_id=query.idempotency_key(request))
-        fill(cancel, take(await shapes.members(request, self._settings), *names), "")
+        fill(cancel, take(await shapes.members(request, self._settings), *CANCEL_MANY), "")
         answer = await self._core.call(self._core.runs.CancelRuns, cancel)
         asked = {"run_ids": list(answer.run_ids), "more": answer.more}
         return shapes.json(asked, status=202 if asked["run_ids"] else 200)
 
+    @operation("Delete a run.", query=("cancel",), status=204)
     async def delete(self, request: web.Request) -> web.Response:
         query.only(request, "cancel")
         delete = DeleteRunRequest(
@@ -117,6 +130,7 @@ class Runs:
         await self._core.call(self._core.runs.DeleteRun, delete, timeout=timeout)
         return web.Response(status=204)
 
+    @operation("Read the events of a run.", query=("after", "page_size"), answer=ListEventsResponse, streams=True)
     async def events(self, request: web.Request) -> web.StreamResponse:
         query.only(request, "after", "page_size")
         run_id, after = request.match_info["run_id"], query.cursor(request)

@@ -8,6 +8,7 @@ from edge import query
 from edge.config import EdgeSettings
 from edge.core import CoreClient
 from edge.event_json import ThreadEncoder
+from edge.openapi.operation import operation
 from edge.sse import stream
 
 
@@ -22,6 +23,7 @@ class ThreadEvents:
     def __init__(self, core: CoreClient) -> None:
         self._core = core
 
+    @operation("Follow the events of a thread's runs.", query=("after",), streams=True)
     async def follow(self, request: web.Request) -> web.StreamResponse:
         query.only(request, "after")
         encoder = ThreadEncoder()

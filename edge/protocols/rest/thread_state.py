@@ -11,6 +11,7 @@ from edge.config import EdgeSettings
 from edge.core import CoreClient
 from edge.errors import Refusal
 from edge.json_body import compact, read_json, refused
+from edge.openapi.operation import operation
 from edge.protocols.rest import shapes
 from penstock.v1.thread_pb2 import Thread
 from penstock.v1.thread_service_pb2 import GetThreadRequest, PatchStateRequest, SetStateRequest
@@ -37,6 +38,7 @@ class ThreadState:
         self._core = core
         self._settings = settings
 
+    @operation("Get the state of a thread.")
     async def get(self, request: web.Request) -> web.Response:
         query.only(request)
         asked = GetThreadRequest(thread_id=request.match_info["thread_id"])
@@ -45,6 +47,7 @@ class ThreadState:
             return web.Response(status=304, headers=_headers(thread))
         return _answer(thread)
 
+    @operation("Set the state of a thread.")
     async def put(self, request: web.Request) -> web.Response:
         query.only(request)
         body = await read_json(request, max_depth=self._settings.max_json_depth)
@@ -56,6 +59,7 @@ class ThreadState:
         )
         return _answer((await self._core.call(self._core.threads.SetState, change)).thread)
 
+    @operation("Patch the state of a thread, with a JSON Patch.")
     async def patch(self, request: web.Request) -> web.Response:
         query.only(request)
         if request.content_type not in PATCH_TYPES:
