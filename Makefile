@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 ARGS ?=
+JOBS ?= auto
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,8 +29,8 @@ help:  ## Show this list
 run: $(RUNTIME)  ## Start core, edge and the demo agents (ARGS="--port 9000")
 	$(BIN)/penstock up $(ARGS)
 
-test: $(DEV)  ## Run the tests (ARGS="-k journal")
-	$(BIN)/python -m pytest $(ARGS)
+test: $(DEV)  ## Run the tests (ARGS="-k journal", JOBS=1 for one after the other)
+	$(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=loadfile $(ARGS)
 
 check: $(CHECKS)  ## Check format, lint, types, protos, import rules and stubs
 

@@ -19,10 +19,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from edge.config import EdgeSettings
 from edge.core import CallLimits, CoreClient
+from edge.cors import Cors
 from edge.health import Health, Readiness
 from edge.metrics import METRICS, Metrics
 from edge.middleware import Surroundings, sign
-from edge.protocols.registry import PROTOCOLS
+from edge.origins import Origins
+from edge.protocols.registry import all_routes
 from edge.streams import STREAMS, Streams
 from edge.watches import WatchLimits
 
@@ -119,11 +121,10 @@ def build(settings: EdgeSettings, core: CoreClient, streams: Streams, readiness:
     app = web.Application(middlewares=[surroundings.middleware], client_max_size=settings.max_body)
     app[STREAMS] = streams
     app[METRICS] = metrics
-    app.on_response_prepare.append(sign)
+    app.on_response_prepare.extend((sign, Cors(Origins.parse(settings.cors_origins)).add))
     app.router.add_get("/metrics", metrics.show)
     app.router.add_routes(Health(core, readiness).routes())
-    for protocol in PROTOCOLS:
-        app.router.add_routes(protocol.routes(core, settings))
+    app.router.add_routes(list(all_routes(core, settings)))
     return app
 
 

@@ -5,17 +5,45 @@ Where they come from (flags, environment, penstock.toml) is `penstock/settings.p
 
 from __future__ import annotations
 
-from pydantic import Field
+from dataclasses import dataclass
 
+from pydantic import Field, field_validator
+
+from edge.origins import Origins
 from penstock.settings import Settings
 
+PATH = r"(/[A-Za-z0-9._~-]+)+"
+"""What a prefix may be: not the root, and nothing that means something to a router."""
 
-class EdgeSettings(Settings, table="edge"):
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a protocol is served."""
+
+    prefix: str
+    is_enabled: bool
+
+
+def _prefix(default: str, protocol: str) -> str:
+    path: str = Field(default, pattern=f"^{PATH}$", description=f"Path below which {protocol} is served.")
+    return path
+
+
+def _enabled(protocol: str) -> bool:
+    is_enabled: bool = Field(True, description=f"Serve {protocol}.")
+    return is_enabled
+
+
+class EdgeSettings(Settings, table="edge", unfolds="protocols"):
     """Settings of the edge."""
 
     host: str = Field("127.0.0.1", description="Address of the HTTP server.")
     port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP server; 0 takes a free one.")
     core: str = Field("127.0.0.1:50051", description="Address of the core, or of the load balancer before the cores.")
+
+    cors_origins: str = Field(
+        "", description="Origins of foreign pages that may call, separated by commas; `*` for all, empty for none."
+    )
 
     max_body: int = Field(1 << 20, ge=1024, le=4 << 20, description="Largest request body, in bytes.")
     max_url: int = Field(8192, ge=256, le=65536, description="Longest path with query, in bytes.")
@@ -48,6 +76,8 @@ class EdgeSettings(Settings, table="edge"):
         4, ge=1, description="Streams at a time that may be folded from the start to a client's cursor."
     )
 
+    socket_watches: int = Field(16, ge=1, le=1000, description="Runs that one WebSocket may watch at a time.")
+
     default_agent: str = Field(
         "", description="Agent of requests that name none, where a protocol allows that; empty: they are refused."
     )
@@ -59,6 +89,17 @@ class EdgeSettings(Settings, table="edge"):
         True, description="OpenAI: send reasoning as `reasoning_content`, as many clients read it."
     )
 
+    protocols_native_enabled: bool = _enabled("REST and SSE")
+    protocols_native_prefix: str = _prefix("/v1", "REST and SSE")
+    protocols_websocket_enabled: bool = _enabled("the WebSocket")
+    protocols_websocket_prefix: str = _prefix("/v1/ws", "the WebSocket")
+    protocols_openai_enabled: bool = _enabled("OpenAI's protocols")
+    protocols_openai_prefix: str = _prefix("/v1", "OpenAI's protocols")
+    protocols_ai_sdk_enabled: bool = _enabled("the AI SDK")
+    protocols_ai_sdk_prefix: str = _prefix("/v1/ai-sdk", "the AI SDK")
+    protocols_ag_ui_enabled: bool = _enabled("AG-UI")
+    protocols_ag_ui_prefix: str = _prefix("/v1/ag-ui", "AG-UI")
+
     settle: float = Field(
         5.0, ge=0, description="Shutdown: time between a failing /readyz and the last accept, in seconds."
     )
@@ -66,3 +107,21 @@ class EdgeSettings(Settings, table="edge"):
     request_grace: float = Field(
         30.0, ge=0, description="Shutdown: time that all other requests get to finish, in seconds."
     )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        Origins.parse(text)
+        return text
+
+    def place_of(self, protocol: str) -> Place:
+        """Return where a protocol is served, by its name in these settings."""
+        prefix: str = getattr(self, f"protocols_{protocol}_prefix")
+        is_enabled: bool = getattr(self, f"protocols_{protocol}_enabled")
+        return Place(prefix, is_enabled)
+
+    @classmethod
+    def usual_prefix(cls, protocol: str) -> str:
+        """Return where it is served by default."""
+        prefix: str = cls.model_fields[f"protocols_{protocol}_prefix"].default
+        return prefix

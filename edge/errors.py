@@ -134,14 +134,20 @@ def problem(refusal: Refusal, headers: Mapping[str, str] | None = None) -> web.R
         "detail": refusal.message,
         "reason": refusal.reason,
     }
-    for key, value in refusal.metadata.items():
-        body.setdefault(key, int(value) if key.endswith("_seq") and value.isdecimal() else value)
     return web.Response(
         status=refusal.status,
-        body=msgspec.json.encode(body),
+        body=msgspec.json.encode(members_of(refusal) | body),
         content_type="application/problem+json",
         headers={**retry_after(refusal.status), **(headers or {})},
     )
+
+
+def members_of(refusal: Refusal) -> dict[str, object]:
+    """Return the metadata as members of a body, seqs as numbers."""
+    return {
+        key: int(value) if key.endswith("_seq") and value.isdecimal() else value
+        for key, value in refusal.metadata.items()
+    }
 
 
 def retry_after(status: int) -> dict[str, str]:

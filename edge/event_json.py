@@ -25,9 +25,8 @@ _escape = msgspec.json.Encoder().encode
 
 _DELTA_OBJECT = b'{"type":"part.delta","seq":%d,"part":%d,"kind":"%b","text":%b}'
 _DELTA_FRAME = b"id: %d\nevent: part.delta\ndata: " + _DELTA_OBJECT + b"\n\n"
-_DELTA_OF_RUN = (
-    b'id: %b%d\nevent: part.delta\ndata: {"type":"part.delta","seq":%d,"run_id":%b,"part":%d,"kind":"%b","text":%b}\n\n'
-)
+_DELTA_OBJECT_OF_RUN = b'{"type":"part.delta","seq":%d,"run_id":%b,"part":%d,"kind":"%b","text":%b}'
+_DELTA_OF_RUN = b"id: %b%d\nevent: part.delta\ndata: " + _DELTA_OBJECT_OF_RUN + b"\n\n"
 
 
 class NativeEncoder:
@@ -79,6 +78,25 @@ class ThreadEncoder:
         name = EVENT_NAMES[payload]
         data = _object(event, payload, name, run_id=self._run_id)
         return b"id: %b%d\nevent: %b\ndata: %b\n\n" % (self._prefix, seq, name.encode(), data)
+
+
+class RunObjects:
+    """Events of one run as JSON objects that tell its id, for connections that carry several runs."""
+
+    __slots__ = ("_escaped_run_id", "_run_id")
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._escaped_run_id = _escape(run_id)
+
+    def of(self, event: Event) -> bytes:
+        """Return the event as an object; nothing for a payload that only a newer core knows."""
+        delta = event.part_delta
+        if part := delta.part:
+            kind = _KINDS.get(delta.kind, _UNKNOWN)
+            return _DELTA_OBJECT_OF_RUN % (event.seq, self._escaped_run_id, part, kind, _escape(delta.text))
+        payload = event.WhichOneof("payload")
+        return _object(event, payload, EVENT_NAMES[payload], run_id=self._run_id) if payload else b""
 
 
 def event_object(event: Event) -> bytes:

@@ -111,17 +111,18 @@ async def stream(
         return response
     streams = request.app[STREAMS]
     with watch:
-        has_news = await _first_answer(watch)
+        has_news = await first_answer(watch)
         writer = await response.prepare(request)
         assert writer is not None  # only a finished response has none
         opened = OpenStream(request, writer, watch, is_resumable=is_resumable, comment=comment)
         with streams.opened(opened):
-            relay = Relay(request, streams, opened, encoder, after)
+            relay = Relay(request, streams, opened, watch, encoder, after)
             await relay.run(has_news=has_news, catches_up=from_start and after > 0)
     return response
 
 
-async def _first_answer(watch: Batches) -> bool:
+async def first_answer(watch: Batches) -> bool:
+    """Wait for the core's first word on a watch, but not for long; tell whether it came. Raises its refusal."""
     with suppress(TimeoutError):
         async with asyncio.timeout(FIRST_ANSWER_SECONDS):
             await watch.ready()
@@ -132,13 +133,20 @@ async def _first_answer(watch: Batches) -> bool:
 class Relay:
     """Moves events from their watch through the encoder to the client."""
 
-    __slots__ = ("_after", "_encoder", "_first_event", "_has_begun", "_hint", "_stream", "_streams")
+    __slots__ = ("_after", "_encoder", "_first_event", "_has_begun", "_hint", "_stream", "_streams", "_watch")
 
     def __init__(
-        self, request: web.Request, streams: Streams, stream: OpenStream, encoder: Encoder, after: int
+        self,
+        request: web.Request,
+        streams: Streams,
+        stream: OpenStream,
+        watch: Batches,
+        encoder: Encoder,
+        after: int,
     ) -> None:
         self._streams = streams
         self._stream = stream
+        self._watch = watch
         self._encoder = encoder
         self._after = after
         self._hint = b"retry: %d\n\n" % round(streams.retry * 1000) if stream.is_resumable else b""
@@ -157,13 +165,13 @@ class Relay:
         except StreamClosing:
             await self._send(self._hint, events=0)
         except Refusal as refusal:
-            log.warning("stream broke off", watch=self._stream.watch.name, reason=refusal.reason)
+            log.warning("stream broke off", watch=self._watch.name, reason=refusal.reason)
 
     async def _catch_up(self) -> None:
         """Fold up to the cursor, few streams at a time: nothing is sent, so no client can hold the slot."""
         frames = b""
         async with self._streams.catch_ups:
-            async for batch in self._stream.watch:
+            async for batch in self._watch:
                 for piece in cut(batch.events):
                     frames += encode(self._encoder, _decode(piece), self._after)
                     await asyncio.sleep(0)
@@ -173,7 +181,7 @@ class Relay:
             await self._send(frames, events=0)
 
     async def _relay(self) -> None:
-        async for batch in self._stream.watch:
+        async for batch in self._watch:
             await self._pass_on(batch.events)
             del batch  # an idle stream holds nothing
             if self._encoder.ended:

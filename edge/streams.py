@@ -17,7 +17,7 @@ import structlog
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-from edge.watch import Batches
+from edge.watch import Held
 
 log = structlog.get_logger(__name__)
 
@@ -31,20 +31,20 @@ class StreamClosing(Exception):
 
 
 class OpenStream:
-    """One response that streams a run, or the runs of a thread."""
+    """One response that streams a run, the runs of a thread, or whatever a socket watches."""
 
-    __slots__ = ("_request", "_writer", "comment", "is_closing", "is_resumable", "is_writing", "last_write", "watch")
+    __slots__ = ("_request", "_writer", "comment", "held", "is_closing", "is_resumable", "is_writing", "last_write")
 
     def __init__(
         self,
         request: web.Request,
         writer: AbstractStreamWriter,
-        watch: Batches,
+        held: Held,
         *,
         is_resumable: bool,
         comment: bytes = PING,
     ) -> None:
-        self.watch = watch
+        self.held = held
         self.is_resumable = is_resumable
         self.comment = comment
         """What the client gets after silence; may be empty."""
@@ -75,7 +75,7 @@ class OpenStream:
     def close(self) -> None:
         """Have the stream end after what it is writing."""
         self.is_closing = True
-        self.watch.fail(StreamClosing())
+        self.held.fail(StreamClosing())
 
     def abort(self) -> None:
         """Cut the connection of a client that reads nothing, and so would never see the end."""
@@ -143,7 +143,7 @@ class Streams:
             for stream in list(self._open):
                 if stream.is_writing:
                     if now - stream.last_write >= self._stall:
-                        self.stalls += stream.watch.drop()
+                        self.stalls += stream.held.drop()
                 elif now - stream.last_write > self._heartbeat - tick:
                     await stream.ping()
 

@@ -40,7 +40,19 @@ class WatchBatch:
     """The run has ended, and this batch holds its last event."""
 
 
-class Batches(AsyncIterable[WatchBatch], Protocol):
+class Held(Protocol):
+    """What waits for one client."""
+
+    def fail(self, error: Exception) -> None:
+        """End it with a refusal, once what waits was taken."""
+        ...
+
+    def drop(self) -> bool:
+        """Forget what waits, for a client that takes nothing: it is read again. False when nothing was held."""
+        ...
+
+
+class Batches(Held, AsyncIterable[WatchBatch], Protocol):
     """What a stream relays to one client: events in order, of one run or of several. Use it in a `with`."""
 
     @property
@@ -50,14 +62,6 @@ class Batches(AsyncIterable[WatchBatch], Protocol):
 
     async def ready(self) -> None:
         """Return once the next batch can be had without waiting. Raises the refusal that ends the watch."""
-        ...
-
-    def fail(self, error: Exception) -> None:
-        """End the watch with a refusal, once what waits was taken."""
-        ...
-
-    def drop(self) -> bool:
-        """Forget what waits, for a client that takes nothing: it is read again. False when nothing was held."""
         ...
 
     def __enter__(self) -> Self: ...

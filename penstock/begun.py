@@ -1,7 +1,7 @@
 """The coroutine of a step that was called.
 
-A step begins where it is called, and its caller is silent until it is over. That has to be known also of one that nobody
-awaits.
+A step begins where it is called, and its caller is silent until it is over. That has to be known even of a step that
+nobody awaits.
 """
 
 from __future__ import annotations

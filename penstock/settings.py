@@ -28,6 +28,8 @@ CONFIG_VARIABLE = "PENSTOCK_CONFIG"
 CONFIG_FILE = "penstock.toml"
 TABLES = ("core", "edge", "worker", "client")
 """The tables that a `penstock.toml` may have, one per settings class."""
+UNFOLDED = ("protocols",)
+"""Tables of tables, whose lines are fields of one of these classes; see `Settings.unfolds`."""
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 
@@ -44,13 +46,16 @@ class Settings(BaseSettings):
     )
 
     table: ClassVar[str] = ""
+    unfolds: ClassVar[str] = ""
+    """A table of tables: `[protocols.openai] prefix` is the field `protocols_openai_prefix`."""
 
     log_level: LogLevel = Field("info", description="Least severe log lines that are written.")
     log_json: bool = Field(False, description="Write the log as JSON lines.")
 
-    def __init_subclass__(cls, *, table: str) -> None:
+    def __init_subclass__(cls, *, table: str, unfolds: str = "") -> None:
         super().__init_subclass__()
         cls.table = table
+        cls.unfolds = unfolds
 
     @classmethod
     def load(cls, **flags: object) -> Self:
@@ -106,12 +111,40 @@ def _read_table(settings: type[Settings]) -> dict[str, object]:
         tables: Mapping[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as unreadable:
         raise SettingsError(f"{path} cannot be read: {unreadable}") from unreadable
-    _refuse_unknown(path, "", tables, TABLES)
-    table = tables.get(settings.table, {})
-    if not isinstance(table, dict):
-        raise SettingsError(f"{path}: `{settings.table}` must be a table: [{settings.table}].")
+    _refuse_unknown(path, "", tables, (*TABLES, *UNFOLDED))
+    table = _table(path, settings.table, tables)
     _refuse_unknown(path, f"[{settings.table}] ", table, settings.model_fields)
+    return {**table, **_unfolded(path, settings, tables)}
+
+
+def _table(path: Path, name: str, tables: Mapping[str, object]) -> dict[str, object]:
+    table = tables.get(name.rpartition(".")[2], {})
+    if not isinstance(table, dict):
+        raise SettingsError(f"{path}: `{name}` must be a table: [{name}].")
     return table
+
+
+def _unfolded(path: Path, settings: type[Settings], tables: Mapping[str, object]) -> dict[str, object]:
+    """The fields that stand in tables of their own."""
+    outer = settings.unfolds
+    if not outer:
+        return {}
+    fields: dict[str, object] = {}
+    inner = _table(path, outer, tables)
+    known = [name.removeprefix(f"{outer}_") for name in settings.model_fields if name.startswith(f"{outer}_")]
+    _refuse_unknown(path, "", {f"{outer}.{name}": 0 for name in inner}, tuple(_groups(outer, known)))
+    for name in inner:
+        place = f"{outer}.{name}"
+        table = _table(path, place, inner)
+        keys = tuple(field.removeprefix(f"{name}_") for field in known if field.startswith(f"{name}_"))
+        _refuse_unknown(path, f"[{place}] ", table, keys)
+        fields |= {f"{outer}_{name}_{key}": value for key, value in table.items()}
+    return fields
+
+
+def _groups(outer: str, known: list[str]) -> list[str]:
+    """`["openai_prefix", "openai_enabled"]` → `["protocols.openai"]`."""
+    return list(dict.fromkeys(f"{outer}.{name.rpartition('_')[0]}" for name in known))
 
 
 def _refuse_unknown(

@@ -31,7 +31,17 @@ lease = 20
 
 [edge]
 port = 8000
+
+[protocols.openai]
+prefix = "/api/v1"
+
+[protocols.ag_ui]
+enabled = false
 ```
+
+Where the edge serves a protocol, and whether it does, may stand in a table of the protocol's own, as above: `native`,
+`websocket`, `openai`, `ai_sdk`, `ag_ui`. `[protocols.openai] prefix` is the setting `protocols_openai_prefix`, with a
+flag and a variable like any other. What was moved is not served at its aliases (`/openai/v1`, `/ag-ui/agent`).
 
 A variable speaks to every process that has such a setting (`log_level`, `log_json`, `core`; no other name is used
 twice), a line in the file only to that of its table. An unknown table or key in the file, and a value that does not

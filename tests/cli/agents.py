@@ -45,6 +45,35 @@ async def double(run: penstock.Run) -> dict[str, int]:
     return {"doubled": 2 * value["number"]}
 
 
+@app.agent("size", description="Asks which size.")
+async def size(run: penstock.Run) -> AsyncIterator[str]:
+    answer = await run.ask("Which size?", on_expiry="continue")
+    yield f"{answer.outcome}: {answer.text}"
+
+
+@app.agent("refund", description="Asks whether it may.")
+async def refund(run: penstock.Run) -> AsyncIterator[str]:
+    answer = await run.ask("Refund it?", kind="approval")
+    yield f"{answer.outcome}: {answer.value}"
+
+
+@app.agent("seat", description="Asks for a seat by a schema of its own.")
+async def seat(run: penstock.Run) -> AsyncIterator[str]:
+    row = {"type": "integer", "minimum": 1}
+    answer = await run.ask("Which row?", schema={"type": "object", "properties": {"row": row}, "required": ["row"]})
+    yield f"{answer.outcome}: {answer.value}"
+
+
+@app.agent("walk", description="Reads its inbox until it is told to stop.")
+async def walk(run: penstock.Run) -> AsyncIterator[str]:
+    yield "walking"
+    async for message in run.inbox:
+        text = message.parts[0].text.text
+        yield f", {text}"
+        if text == "stop":
+            return
+
+
 @app.agent("weather")
 async def weather(run: penstock.Run) -> AsyncIterator[str | penstock.ToolCall | penstock.ToolResult]:
     yield "I look."

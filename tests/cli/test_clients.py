@@ -232,7 +232,7 @@ def test_list_chooses_by_agent_and_state(up: Up) -> None:
 def test_agents_are_listed(up: Up) -> None:
     lines = up.command("agents").stdout.splitlines()
 
-    names = ["double", "echo", "endless", "fail", "stubborn", "weather"]
+    names = ["double", "echo", "endless", "fail", "refund", "seat", "size", "stubborn", "walk", "weather"]
     assert [line.split("\t")[0] for line in lines] == ["AGENT", *names]
     assert objects(up.command("agents", "--json").stdout)[1]["description"] == "Repeats what you say."
 

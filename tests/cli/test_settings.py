@@ -112,7 +112,7 @@ def test_all_bad_values_are_told_at_once() -> None:
             "[core]\ngrpc_prot = 1\n",
             "penstock.toml: unknown key [core] grpc_prot. Known: log_level, log_json, grpc_port",
         ),
-        ("[croe]\ngrpc_port = 1\n", "penstock.toml: unknown table croe. Known: core, edge, worker, client."),
+        ("[croe]\ngrpc_port = 1\n", "penstock.toml: unknown table croe. Known: core, edge, worker, client, protocols."),
         ("grpc_port = 1\n", "penstock.toml: unknown table grpc_port."),
         ("core = 1\n", "penstock.toml: `core` must be a table: [core]."),
         ("[core\n", "penstock.toml cannot be read: "),

@@ -6,6 +6,7 @@ import asyncio
 
 import grpc
 
+from penstock.v1.run_pb2 import UnreadPolicy
 from penstock.v1.worker_service_pb2 import MessageOutput, Output, StateOutput
 from tests.core.refusals import refused
 from tests.core.running_core import RunningCore, texts
@@ -63,6 +64,22 @@ async def test_a_fork_of_a_running_run_leaves_out_what_is_not_finished(core: Run
     assert texts(await said_in(core, forked.id)) == ["question", "done"]
     assert forked.active_run_id == ""
     await job.say_all(" sentence")
+
+
+async def test_a_message_that_steered_the_run_is_in_forks_behind_it(core: RunningCore) -> None:
+    worker = await core.connected_worker()
+    job = await core.started(worker, "question", thread_id=THREAD)
+    before = (await core.get(job.run_id)).last_seq
+    await core.steer(job.run_id, "read this")
+    await job.read(1, (await job.steered()).id)
+    await core.steer(job.run_id, "nobody reads this", unread_policy=UnreadPolicy.UNREAD_POLICY_RETURN)
+    await job.steered()
+    await job.say_all("answer")
+    run = await core.ended(job.run_id)
+    at_end = await fork(core, event=(job.run_id, run.last_seq))
+    assert texts(await said_in(core, at_end.id)) == ["question", "read this", "answer"]
+    assert texts(await said_in(core)) == ["question", "read this", "answer"]
+    assert texts(await said_in(core, (await fork(core, event=(job.run_id, before))).id)) == ["question"]
 
 
 async def test_a_fork_at_the_end_and_at_a_message(core: RunningCore) -> None:

@@ -259,6 +259,29 @@ async def test_expired_events_are_passed_over_unless_a_cursor_names_them(
         core.place.forget(run_id)
 
 
+async def test_events_that_expire_while_a_run_is_in_memory_are_passed_over(core: RunningCore) -> None:
+    """Memory knows where the log ends, and not where it begins by now."""
+    await core.restart(tail_run_bytes=1 << 10)
+    worker = await core.connected_worker()
+    job = await core.started(worker, thread_id=THREAD)
+    for _ in range(3):
+        await job.say("x" * 2_000)
+        await job.acked()
+    await job.say_all()
+    await core.ended(job.run_id)
+    expected = await core.events(job.run_id)
+    rows = core.place.rows(f"SELECT first_seq FROM segments WHERE run_id = '{job.run_id}' ORDER BY first_seq")
+    oldest = rows[2][0]
+    core.place.execute(
+        f"DELETE FROM segments WHERE run_id = '{job.run_id}' AND last_seq < {oldest}",
+        f"UPDATE heads SET oldest_seq = {oldest} WHERE run_id = '{job.run_id}'",
+    )
+    follower = await follow(core).read_until_caught_up()
+    assert [event for _, event in follower.seen] == expected[oldest - 1 :]
+    with refused(grpc.StatusCode.OUT_OF_RANGE, "EVENTS_EXPIRED", oldest_seq=str(oldest)):
+        await follow(core, "1-1").read()
+
+
 # ── refusals, restarts ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

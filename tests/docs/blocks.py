@@ -6,7 +6,8 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 from tests.cli.up import BOUND, ROOT, Up, environment
@@ -31,6 +32,8 @@ class Block:
     """What stands behind the language: `runs` on pages that also have blocks for reading only, `serves` where it does
     not end by itself and has a test of its own."""
     text: str
+    prints: str | None = None
+    """What it prints, when the next block says so with the mark `prints`. `…` stands for anything."""
 
     def __str__(self) -> str:
         return self.place
@@ -40,10 +43,20 @@ def blocks(path: Path) -> list[Block]:
     """All fenced blocks of a page, in order."""
     page = path.read_text(encoding="utf-8")
     name = path.relative_to(ROOT)
-    return [
-        Block(f"{name}:{page.count(chr(10), 0, found.start()) + 1}", *found.groups())
-        for found in _FENCED.finditer(page)
+    found = [
+        Block(f"{name}:{page.count(chr(10), 0, fence.start()) + 1}", *fence.groups())
+        for fence in _FENCED.finditer(page)
     ]
+    return [
+        replace(block, prints=after.text) if after is not None and after.marks == "prints" else block
+        for block, after in zip_longest(found, found[1:])
+    ]
+
+
+def says(output: str, printed: str) -> bool:
+    """Tell whether the output is what the page prints."""
+    pattern = ".*?".join(re.escape(piece) for piece in printed.rstrip().split("…"))
+    return re.fullmatch(pattern, output.rstrip(), re.DOTALL) is not None
 
 
 def without_blocks(page: str) -> str:

@@ -13,13 +13,15 @@ import pytest
 from penstock.cli.settings import PROCESSES
 from penstock.cli.variables import unknown
 from tests.cli.up import ROOT, Up
-from tests.docs.blocks import PATH, Block, blocks, python, shell, without_blocks
+from tests.docs.blocks import PATH, Block, blocks, python, says, shell, without_blocks
 
 FOLDERS = ("", "docs", "protos", "bench", "core_service", "edge", "edge/protocols/*", "penstock", "penstock/cli")
 PAGES = sorted(page for folder in FOLDERS for page in ROOT.glob(f"{folder}/*.md".lstrip("/")))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 RUNNABLE = [block for page in PAGES for block in blocks(page) if block.marks == "runs"]
 PYTHON = [block for page in PAGES for block in blocks(page) if block.language == "python" and block.marks != "serves"]
+PROGRAMS = re.compile(r"\b(?:curl|sqlite3)\b")
+"""What blocks use and a machine may lack."""
 TOML = [block for page in PAGES for block in blocks(page) if block.language == "toml"]
 
 
@@ -67,21 +69,34 @@ def test_a_penstock_toml_can_be_loaded(block: Block, tmp_path: Path, monkeypatch
 
     loaded = {settings.table: settings.load().model_fields_set for settings, _ in PROCESSES}
 
-    assert {table: fields for table, fields in loaded.items() if fields} == {
-        table: set(lines) for table, lines in given.items()
-    }
+    protocols = given.pop("protocols", {})
+    expected = {table: set(lines) for table, lines in given.items()}
+    for name, lines in protocols.items():
+        expected.setdefault("edge", set()).update(f"protocols_{name}_{key}" for key in lines)
+    assert {table: fields for table, fields in loaded.items() if fields} == expected
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)
 def test_python_can_be_run(block: Block, penstock_up: Up) -> None:
-    python(block.text, penstock_up)
+    check(block, python(block.text, penstock_up))
 
 
 @pytest.mark.parametrize("block", RUNNABLE, ids=str)
 def test_a_block_that_claims_to_run_does(block: Block, penstock_up: Up) -> None:
-    missing = [line.split()[0] for line in block.text.splitlines() if not shutil.which(line.split()[0], path=PATH)]
+    missing = [program for program in PROGRAMS.findall(block.text) if not shutil.which(program, path=PATH)]
     if missing:
         pytest.skip(f"{missing[0]} is not installed here")
 
     assert block.language == "sh"
-    shell(block.text, penstock_up)
+    check(block, shell(block.text, penstock_up))
+
+
+def check(block: Block, output: str) -> None:
+    """What the page says that the block prints is what it printed."""
+    assert block.prints is None or says(output, block.prints), output
+
+
+def test_what_a_page_prints_belongs_to_a_block_that_is_run() -> None:
+    told = [block for page in PAGES for block in blocks(page) if block.marks == "prints"]
+
+    assert len(told) == len([block for block in RUNNABLE + PYTHON if block.prints is not None])

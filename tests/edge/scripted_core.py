@@ -21,7 +21,7 @@ from penstock.v1.agent_service_pb2_grpc import add_AgentServiceServicer_to_serve
 from penstock.v1.event_pb2 import Event
 from penstock.v1.message_pb2 import Message
 from penstock.v1.retention_service_pb2_grpc import add_RetentionServiceServicer_to_server
-from penstock.v1.run_pb2 import Run, RunState
+from penstock.v1.run_pb2 import Input, Run, RunState
 from penstock.v1.run_service_pb2 import (
     CancelRunRequest,
     CancelRunResponse,
@@ -35,9 +35,13 @@ from penstock.v1.run_service_pb2 import (
     GetRunResponse,
     ListEventsRequest,
     ListEventsResponse,
+    ListInputsRequest,
+    ListInputsResponse,
     ListRunsRequest,
     ListRunsResponse,
     RunView,
+    SteerRunRequest,
+    SteerRunResponse,
     SubmitInputRequest,
     SubmitInputResponse,
     WaitRunRequest,
@@ -121,6 +125,8 @@ class ScriptedCore(ScriptedCalls):
         self.created: dict[str, tuple[bytes, str]] = {}
         self.answered: dict[str, int] = {}
         """The leg that answers began, by request id."""
+        self.inbox: list[Input] = []
+        """The questions that it lists."""
         self.goes_on: list[Event] = []
         """What a log goes on with once its run is answered."""
         self.starts: list[WatchStart] = []
@@ -285,6 +291,18 @@ class Runs(RunServiceServicer):
         run.CopyFrom(log.run)
         run.leg = self._core.answered[request.request_id]
         return SubmitInputResponse(run=run)
+
+    async def ListInputs(self, request: ListInputsRequest, context: Context) -> ListInputsResponse:
+        await self._core.note("ListInputs", request, context)
+        return ListInputsResponse(inputs=self._core.inbox, next_page_token="more")
+
+    async def SteerRun(self, request: SteerRunRequest, context: Context) -> SteerRunResponse:
+        await self._core.note("SteerRun", request, context)
+        log = await self._find(request.run_id, context)
+        message = Message()
+        message.CopyFrom(request.message)
+        message.id = "msg_7"
+        return SteerRunResponse(run=log.run, message=message)
 
     async def ListEvents(self, request: ListEventsRequest, context: Context) -> ListEventsResponse:
         await self._core.note("ListEvents", request, context)

@@ -256,7 +256,7 @@ async def test_a_slow_reader_costs_little_and_gets_every_event(core: ScriptedCor
     assert all(before.after_seq < after.after_seq for before, after in pairwise(core.starts))
 
 
-async def open_slowly(edge: Edge) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def open_slowly(edge: Edge, path: str = EVENTS) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Ask for the stream on a connection with small buffers, and do not read."""
     host, port = edge.address.rsplit(":", 1)
     connection = socket.socket()
@@ -264,7 +264,7 @@ async def open_slowly(edge: Edge) -> tuple[asyncio.StreamReader, asyncio.StreamW
     connection.setblocking(False)
     await asyncio.get_running_loop().sock_connect(connection, (host, int(port)))
     reader, writer = await asyncio.open_connection(sock=connection, limit=4096)
-    writer.write(f"GET {EVENTS} HTTP/1.0\r\nHost: e\r\nAccept: text/event-stream\r\n\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.0\r\nHost: e\r\nAccept: text/event-stream\r\n\r\n".encode())
     return reader, writer
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import aiohttp
 import grpc
 import pytest
 
-from edge.app import Edge
 from edge.event_json import ThreadEncoder
 from penstock.v1.event_pb2 import Event
 from tests.edge.conftest import StartEdge
@@ -17,7 +15,7 @@ from tests.edge.frames import ACCEPT, FrameReader, read, read_on
 from tests.edge.hello_log import HEAD, beginning, delta, ending, whole
 from tests.edge.scripted_calls import Refuse
 from tests.edge.scripted_core import ScriptedCore
-from tests.edge.test_sse import client, figure
+from tests.edge.test_sse import client, figure, open_slowly
 
 EVENTS = "/v1/threads/thr_1/events"
 SEEN = 9
@@ -250,7 +248,7 @@ async def test_a_slow_reader_costs_little_and_gets_every_event(core: ScriptedCor
     edge = await start_edge(stall=0.1)
 
     async with client(edge) as http:
-        reader, writer = await open_slowly(edge)
+        reader, writer = await open_slowly(edge, EVENTS)
         async with asyncio.timeout(20):
             while await figure(http, "penstock_edge_dropped_buffers_total") < 1:
                 await asyncio.sleep(0.01)  # the client does not read: its kernel buffers fill, then nothing is taken
@@ -265,18 +263,6 @@ async def test_a_slow_reader_costs_little_and_gets_every_event(core: ScriptedCor
     assert held_back < deltas * 0.5, "the edge swallowed what the client did not read"
     assert frames.seqs == [*range(1, len(long) + 1), *range(1, 9)]
     assert len(core.thread.watches) > 1, "the watch was given up and opened again"
-
-
-async def open_slowly(edge: Edge) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Ask for the stream on a connection with small buffers, and do not read."""
-    host, port = edge.address.rsplit(":", 1)
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(connection, (host, int(port)))
-    reader, writer = await asyncio.open_connection(sock=connection, limit=4096)
-    writer.write(f"GET {EVENTS} HTTP/1.0\r\nHost: e\r\nAccept: text/event-stream\r\n\r\n".encode())
-    return reader, writer
 
 
 async def test_a_leaving_edge_closes_the_stream_and_another_one_goes_on(

@@ -1,7 +1,8 @@
 """Appending on SQLite (ENGINE.md, A3). Hot, so plain SQL.
 
 Each step of a statement gives the interpreter lock away and must win it back from a busy event loop, which may take
-milliseconds. So a batch is three statements that each take one step, fed from JSON, and not two statements per run.
+milliseconds. So a batch is three statements that each take one step, fed from JSON, and not two statements per run. A
+run that is alone, as on an idle machine, gets these two.
 """
 
 from __future__ import annotations
@@ -33,10 +34,26 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(va
 FROM json_each(?)
 """
 
+_MOVE_ONE = "UPDATE heads SET last_seq = ?, acked = ? WHERE run_id = ? AND fence = ? AND last_seq = ?"
+_INSERT_ONE = "INSERT INTO segments (tenant, run_id, first_seq, last_seq, codec, data) VALUES (?, ?, ?, ?, ?, ?)"
+
 
 def write_log(transaction: Transaction, ordered: Sequence[Append]) -> set[str]:
     """Implements `log.WriteLog`."""
     cursor = transaction.cursor()
+    return _write_one(cursor, ordered[0]) if len(ordered) == 1 else _write_all(cursor, ordered)
+
+
+def _write_one(cursor: Cursor, one: Append) -> set[str]:
+    cursor.execute(_MOVE_ONE, (one.last, one.acked, one.run_id, one.fence, one.expected))
+    if not cursor.rowcount:
+        return set()
+    if one.data:
+        cursor.execute(_INSERT_ONE, (one.tenant, one.run_id, one.expected + 1, one.last, RAW, one.data))
+    return {one.run_id}
+
+
+def _write_all(cursor: Cursor, ordered: Sequence[Append]) -> set[str]:
     batch = _json([(one.run_id, one.fence, one.expected, one.last, one.acked) for one in ordered])
     cursor.execute(_MAY_MOVE, (batch,))
     moved = set(msgspec.json.decode(cursor.fetchall()[0][0], type=list[str]))

@@ -33,6 +33,7 @@ from edge.protocols.openai_responses.origin import instructions_message, read_or
 from edge.protocols.openai_responses.place import Place, find_place, fork_thread
 from edge.protocols.openai_responses.request import ResponseRequest, parse
 from edge.protocols.openai_responses.response import deleted, response
+from edge.run_states import ENDED
 from edge.sse import stream_run
 from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import (
@@ -46,8 +47,6 @@ from penstock.v1.run_service_pb2 import (
 
 CANCEL_SECONDS = 15.0
 """How long a cancel waits for the end that it asked for: longer than handlers usually get to clean up."""
-
-ENDED = frozenset({RunState.RUN_STATE_SUCCEEDED, RunState.RUN_STATE_FAILED, RunState.RUN_STATE_CANCELLED})
 
 BROKEN_OFF = Refusal(503, "CORE_UNAVAILABLE", "The stream broke off: the core cannot be reached. The response goes on.")
 

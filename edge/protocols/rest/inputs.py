@@ -8,11 +8,11 @@ from aiohttp import web
 from edge import query
 from edge.config import EdgeSettings
 from edge.core import CoreClient
-from edge.json_body import fill, refused, take
+from edge.json_body import fill
 from edge.protocols.rest import shapes
-from edge.run_input import read_input
+from edge.run_requests import read_answers, read_steer
 from penstock.flat_json import dumps, flat
-from penstock.v1.run_service_pb2 import ListInputsRequest, SteerRunRequest, SubmitInputRequest
+from penstock.v1.run_service_pb2 import ListInputsRequest
 
 FILTERS = ("state", "run_id", "agent_id", "thread_id")
 
@@ -45,18 +45,13 @@ class Inputs:
 
     async def answer(self, request: web.Request) -> web.Response:
         query.only(request)
-        submit = SubmitInputRequest(request_id=query.idempotency_key(request), run_id=request.match_info["run_id"])
-        fill(submit, take(await shapes.members(request, self._settings), "answers", "answered_by"), "")
+        key, run_id = query.idempotency_key(request), request.match_info["run_id"]
+        submit = read_answers(await shapes.members(request, self._settings), key, run_id)
         return shapes.json(flat((await self._core.call(self._core.runs.SubmitInput, submit)).run))
 
     async def steer(self, request: web.Request) -> web.Response:
         query.only(request)
-        steer = SteerRunRequest(request_id=query.idempotency_key(request), run_id=request.match_info["run_id"])
-        members = dict(take(await shapes.members(request, self._settings), "input", "unread_policy"))
-        messages = read_input(members.pop("input", msgspec.Raw(b'""')))
-        if len(messages) != 1:
-            raise refused("input", "input must be one message.")
-        steer.message.CopyFrom(messages[0])
-        fill(steer, members, "")
+        key, run_id = query.idempotency_key(request), request.match_info["run_id"]
+        steer = read_steer(await shapes.members(request, self._settings), key, run_id)
         answer = await self._core.call(self._core.runs.SteerRun, steer)
         return shapes.json({"run": flat(answer.run), "message": flat(answer.message)}, status=202)

@@ -14,12 +14,12 @@ from edge.core import CoreClient
 from edge.event_json import NativeEncoder, event_object
 from edge.json_body import Members, fill, refused, take
 from edge.protocols.rest import shapes
-from edge.run_input import read_input
+from edge.run_requests import read_cancel, read_create
+from edge.run_states import ENDED
 from edge.sse import stream_new_run, stream_run
 from penstock.flat_json import dumps, flat
 from penstock.v1.run_pb2 import Run, RunState
 from penstock.v1.run_service_pb2 import (
-    CancelRunRequest,
     CancelRunsRequest,
     CreateRunRequest,
     DeleteRunRequest,
@@ -33,8 +33,6 @@ from penstock.v1.run_service_pb2 import (
 LONGEST_WAIT = 600.0
 ONE_WAIT = 20.0
 """Seconds that a waiting request asks the core for at a time: a restart of the core costs no more than one."""
-
-ENDED = frozenset({RunState.RUN_STATE_SUCCEEDED, RunState.RUN_STATE_FAILED, RunState.RUN_STATE_CANCELLED})
 
 
 def routes(core: CoreClient, settings: EdgeSettings) -> list[web.RouteDef]:
@@ -67,7 +65,7 @@ class Runs:
         run = (await self._core.call(self._core.runs.CreateRun, create)).run
         if seconds:
             return await self._wait(run, seconds)
-        return shapes.json(flat(run), status=202, headers=_created_headers(run))
+        return shapes.json(flat(run), status=202, headers=self._created_headers(run))
 
     async def list(self, request: web.Request) -> web.Response:
         filters = ("thread_id", "agent_id", "state", "created_since", "created_before")
@@ -93,9 +91,9 @@ class Runs:
 
     async def cancel(self, request: web.Request) -> web.Response:
         query.only(request)
-        cancel = CancelRunRequest(request_id=query.idempotency_key(request), run_id=request.match_info["run_id"])
-        if request.can_read_body:
-            fill(cancel, take(await shapes.members(request, self._settings), "reason"), "")
+        key, run_id = query.idempotency_key(request), request.match_info["run_id"]
+        members = await shapes.members(request, self._settings) if request.can_read_body else {}
+        cancel = read_cancel(members, key, run_id)
         run = (await self._core.call(self._core.runs.CancelRun, cancel)).run
         return shapes.json(flat(run), status=200 if run.state in ENDED else 202)
 
@@ -130,16 +128,7 @@ class Runs:
         return shapes.answer(b'{"events":[%b],"head_seq":%d}' % (events, page.head_seq))
 
     async def _read_create(self, request: web.Request) -> CreateRunRequest:
-        names = ("agent_id", "thread_id", "input", "options", "metadata", "state", "parent_run_id", "parent_call_id")
-        members = dict(take(await shapes.members(request, self._settings), *names))
-        raw_input = members.pop("input", None)
-        create = CreateRunRequest(request_id=query.idempotency_key(request))
-        fill(create, members, "")
-        if not create.agent_id:
-            raise refused("agent_id", "agent_id is missing: which agent is to run?")
-        if raw_input is not None:
-            create.input.extend(read_input(raw_input))
-        return create
+        return read_create(await shapes.members(request, self._settings), query.idempotency_key(request))
 
     async def _stream_new(self, request: web.Request) -> web.StreamResponse:
         return await stream_new_run(
@@ -147,7 +136,7 @@ class Runs:
             self._core,
             await self._read_create(request),
             NativeEncoder(),
-            headers=_created_headers,
+            headers=self._created_headers,
             is_resumable=True,
         )
 
@@ -186,9 +175,12 @@ class Runs:
             answer = await self._core.call(self._core.runs.WaitRun, asked, timeout=patience)
             if answer.run.state in ENDED:
                 messages = [flat(message) for message in answer.messages]
-                return shapes.json(flat(answer.run) | {"messages": messages}, headers=_created_headers(run))
+                return shapes.json(flat(answer.run) | {"messages": messages}, headers=self._created_headers(run))
             if answer.run.state == RunState.RUN_STATE_WAITING or clock() >= until:
-                return shapes.json(flat(answer.run), status=202, headers=_created_headers(run))
+                return shapes.json(flat(answer.run), status=202, headers=self._created_headers(run))
+
+    def _created_headers(self, run: Run) -> dict[str, str]:
+        return {"Location": shapes.location(self._settings, "runs", run.id), "X-Run-Id": run.id}
 
 
 def _filters(request: web.Request) -> Members:
@@ -203,7 +195,3 @@ def _filters(request: web.Request) -> Members:
         elif name not in shapes.PAGE:
             values[name] = value
     return {key: msgspec.Raw(dumps(value)) for key, value in (values | {"metadata": labels}).items()}
-
-
-def _created_headers(run: Run) -> dict[str, str]:
-    return {"Location": f"/v1/runs/{run.id}", "X-Run-Id": run.id}

@@ -23,6 +23,11 @@ async def members(request: web.Request, settings: EdgeSettings) -> Members:
     return read_members(await read_json(request, max_depth=settings.max_json_depth), "")
 
 
+def location(settings: EdgeSettings, *names: str) -> str:
+    """Return the path of a resource."""
+    return "/".join([settings.place_of("native").prefix, *names])
+
+
 def page(request: web.Request) -> tuple[int, str]:
     """Return page size and token of a list."""
     return query.integer(request, "page_size"), request.query.get("page_token", "")

@@ -53,7 +53,7 @@ class Threads:
         create = CreateThreadRequest(request_id=query.idempotency_key(request))
         if request.can_read_body:
             fill(create, take(await shapes.members(request, self._settings), "thread_id", "metadata"), "")
-        return _made((await self._core.call(self._core.threads.CreateThread, create)).thread)
+        return self._made((await self._core.call(self._core.threads.CreateThread, create)).thread)
 
     async def list(self, request: web.Request) -> web.Response:
         query.only(request, *shapes.PAGE)
@@ -87,7 +87,7 @@ class Threads:
             if "message_id" in members and "event" in members:
                 raise refused("event", "Name a message or an event to fork at, not both.")
             fill(fork, members, "")
-        return _made((await self._core.call(self._core.threads.ForkThread, fork)).thread)
+        return self._made((await self._core.call(self._core.threads.ForkThread, fork)).thread)
 
     async def storage(self, request: web.Request) -> web.Response:
         query.only(request)
@@ -112,6 +112,6 @@ class Threads:
         answer = await self._core.call(self._core.runs.ListRuns, asked)
         return shapes.page_of("runs", answer.runs, answer.next_page_token)
 
-
-def _made(thread: Thread) -> web.Response:
-    return shapes.json(flat(thread), status=201, headers={"Location": f"/v1/threads/{thread.id}"})
+    def _made(self, thread: Thread) -> web.Response:
+        location = shapes.location(self._settings, "threads", thread.id)
+        return shapes.json(flat(thread), status=201, headers={"Location": location})
