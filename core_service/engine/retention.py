@@ -134,15 +134,19 @@ class Retention:
             case Kept.RUNS:
                 gone = await self._store.delete_runs(tenant, run_ids)
                 self._on_deleted(gone)
+                self._tell(gone)
                 return gone
             case Kept.EVENTS:
                 expired = await self._store.expire_events(run_ids)
-                self._bus.ring([Ring(EXPIRED, run_id) for run_id in run_ids])
+                self._tell(run_ids)
                 return expired
             case Kept.MESSAGES:
                 return await self._store.expire_messages(run_ids)
             case _:
                 assert_never(what)
+
+    def _tell(self, run_ids: Sequence[str]) -> None:
+        self._bus.ring([Ring(EXPIRED, run_id) for run_id in run_ids])
 
     def rung(self, run_id: str) -> None:
         """Listen to the bus: what is in memory of this run is not kept any more."""
