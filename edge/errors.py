@@ -136,7 +136,7 @@ def problem(refusal: Refusal, headers: Mapping[str, str] | None = None) -> web.R
     }
     return web.Response(
         status=refusal.status,
-        body=msgspec.json.encode(members_of(refusal) | body),
+        body=msgspec.json.encode(body | {key: value for key, value in members_of(refusal).items() if key not in body}),
         content_type="application/problem+json",
         headers={**retry_after(refusal.status), **(headers or {})},
     )

@@ -8,6 +8,7 @@ from edge import query
 from edge.config import EdgeSettings
 from edge.core import CoreClient
 from edge.json_body import fill, take
+from edge.openapi.operation import operation
 from edge.protocols.rest import shapes
 from penstock.flat_json import flat
 from penstock.v1.retention_service_pb2 import (
@@ -37,6 +38,7 @@ class Retention:
         self._core = core
         self._settings = settings
 
+    @operation("List the policies.", query=shapes.PAGE, answer=RetentionPolicy, page_of="policies")
     async def list(self, request: web.Request) -> web.Response:
         query.only(request, *shapes.PAGE)
         size, token = shapes.page(request)
@@ -44,6 +46,12 @@ class Retention:
         answer = await self._core.call(self._core.retention.ListRetention, asked)
         return shapes.page_of("policies", answer.policies, answer.next_page_token)
 
+    @operation(
+        "Set the policy of an agent, or of all.",
+        query=("agent_id",),
+        body=(RetentionPolicy, NAMES),
+        answer=RetentionPolicy,
+    )
     async def set(self, request: web.Request) -> web.Response:
         query.only(request, "agent_id")
         policy = RetentionPolicy(agent_id=request.query.get("agent_id", ""))
@@ -51,6 +59,7 @@ class Retention:
         answer = await self._core.call(self._core.retention.SetRetention, SetRetentionRequest(policy=policy))
         return shapes.json(flat(answer.policy))
 
+    @operation("Remove a policy.", query=("agent_id",), status=204)
     async def delete(self, request: web.Request) -> web.Response:
         query.only(request, "agent_id")
         asked = DeleteRetentionRequest(agent_id=request.query.get("agent_id", ""))

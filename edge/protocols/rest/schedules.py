@@ -8,9 +8,11 @@ from edge import query
 from edge.config import EdgeSettings
 from edge.core import CoreClient
 from edge.json_body import fill, refused, take
+from edge.openapi.operation import operation
 from edge.protocols.rest import shapes
 from edge.run_input import read_input
 from penstock.flat_json import flat
+from penstock.v1.schedule_pb2 import Schedule
 from penstock.v1.schedule_service_pb2 import (
     CreateScheduleRequest,
     DeleteScheduleRequest,
@@ -42,6 +44,7 @@ class Schedules:
         self._core = core
         self._settings = settings
 
+    @operation("Create a schedule.", body=(Schedule, NAMES), answer=Schedule, status=201)
     async def create(self, request: web.Request) -> web.Response:
         query.only(request)
         members = dict(take(await shapes.members(request, self._settings), *NAMES))
@@ -56,6 +59,7 @@ class Schedules:
         schedule = (await self._core.call(self._core.schedules.CreateSchedule, create)).schedule
         return shapes.json(flat(schedule), status=201, headers={"Location": f"/v1/schedules/{schedule.id}"})
 
+    @operation("List the schedules.", query=(*shapes.PAGE, "agent_id"), answer=Schedule, page_of="schedules")
     async def list(self, request: web.Request) -> web.Response:
         query.only(request, *shapes.PAGE, "agent_id")
         size, token = shapes.page(request)
@@ -63,20 +67,24 @@ class Schedules:
         answer = await self._core.call(self._core.schedules.ListSchedules, asked)
         return shapes.page_of("schedules", answer.schedules, answer.next_page_token)
 
+    @operation("Get a schedule.", answer=Schedule)
     async def get(self, request: web.Request) -> web.Response:
         query.only(request)
         asked = GetScheduleRequest(schedule_id=request.match_info["schedule_id"])
         return shapes.json(flat((await self._core.call(self._core.schedules.GetSchedule, asked)).schedule))
 
+    @operation("Delete a schedule. Its runs stay.", status=204)
     async def delete(self, request: web.Request) -> web.Response:
         query.only(request)
         asked = DeleteScheduleRequest(schedule_id=request.match_info["schedule_id"])
         await self._core.call(self._core.schedules.DeleteSchedule, asked)
         return web.Response(status=204)
 
+    @operation("Stop a schedule.", answer=Schedule)
     async def pause(self, request: web.Request) -> web.Response:
         return await self._pause(request, paused=True)
 
+    @operation("Let a schedule go on.", answer=Schedule)
     async def resume(self, request: web.Request) -> web.Response:
         return await self._pause(request, paused=False)
 
