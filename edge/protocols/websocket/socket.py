@@ -71,9 +71,10 @@ class Socket:
             raise Refusal(429, "TOO_MANY_WATCHES", message)
 
     def watch(self, watch: Watch, after: int) -> None:
-        """Send the events of a watch until its run has ended. Closes the watch."""
+        """Send the events of a watch until its run has ended, behind what the caller sends next. Closes the watch."""
         watched = Watched(watch, after, frames.SocketEncoder(watch.run_id))
         self._watched[watch.run_id] = watched
+        # Turns are taken in order, and the task begins only when its creator waits: for its own turn.
         watched.task = self._tasks.create_task(self._relay(watched), name=f"relay {watch.run_id}")
         self._relays.add(watched.task)
         watched.task.add_done_callback(self._relays.discard)
