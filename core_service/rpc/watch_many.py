@@ -172,9 +172,10 @@ class WatchMany:
             self._hub.close(watch.watcher)
 
     def _refuse(self, watch: _Watch, error: Exception) -> None:
+        refusal = watch_error(error, METHOD)
         if self._watches.get(watch.watch_id) is watch:  # else it was stopped, and its number may be another watch's
             self._stop(watch.watch_id)
-            self._say(WatchPart(watch_id=watch.watch_id, error=watch_error(error, METHOD), created=watch.created))
+            self._say(WatchPart(watch_id=watch.watch_id, error=refusal, created=watch.created))
 
     def _say(self, refused: WatchPart) -> None:
         self._refused.append(refused)
