@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import Any
 
 import click
 
 from penstock.cli.client import core_flags, json_flag, talk
 from penstock.cli.follow import Follower, chosen_view, exit_code
+from penstock.cli.run_options import option_flags, take_options
 from penstock.client import Client
 
 
@@ -18,19 +20,21 @@ from penstock.client import Client
 @click.argument("text", required=False)
 @click.option("--input", "json_input", metavar="JSON", help="Give the agent a JSON value instead of a text.")
 @click.option("--thread", default="", metavar="THREAD", help="Go on with this thread, or start it under this id.")
+@option_flags
 @json_flag
 @core_flags
-def run(agent: str, text: str | None, json_input: str | None, thread: str, *, as_json: bool, **given: object) -> None:
+def run(agent: str, text: str | None, json_input: str | None, thread: str, *, as_json: bool, **given: Any) -> None:
     """Call AGENT with TEXT and print its answer as it comes. TEXT - reads standard input.
 
     Ctrl-C cancels the run, a second one does not wait for its end. The exit code is 0 when the run succeeded, 1 when
     it failed, 130 when it was cancelled.
     """
     value = given_input(text, json_input)
+    options = take_options(given)
 
     async def conversation(client: Client) -> int:
         follower = Follower(chosen_view(as_json=as_json))
-        creating = asyncio.create_task(client.create(agent, value, thread_id=thread))
+        creating = asyncio.create_task(client.create(agent, value, thread_id=thread, options=options))
         try:
             created = await asyncio.shield(creating)
             await follower.show(client.watch(created.id))

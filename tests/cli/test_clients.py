@@ -10,6 +10,7 @@ import signal
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -268,10 +269,47 @@ def test_a_refusal_is_told_with_its_reason(up: Up, arguments: list[str], complai
     assert refused.stderr.endswith(f"{complaint}\n")
 
 
+def test_flags_of_run_say_how_it_is_run(up: Up) -> None:
+    flags = ["--when-busy=interrupt", "--timeout=90s", "--queue-timeout=5m", "--priority=7", "--retry=always"]
+    flags += ["--max-attempts=4", "--max-steps=9", "--token-budget=1000", "--watched-only"]
+
+    assert up.command("run", "echo", "one", *flags).returncode == 0
+
+    assert newest_run(up)["options"] == {
+        "busy_policy": "interrupt",
+        "run_timeout": 90.0,
+        "queue_timeout": 300.0,
+        "priority": 7,
+        "retry_policy": "always",
+        "max_attempts": 4,
+        "max_steps": 9,
+        "token_budget": 1000,
+        "on_disconnect": "cancel",
+    }
+
+
+def test_a_run_is_ended_by_its_timeout_and_starts_after_its_delay(up: Up) -> None:
+    done = up.command("run", "endless", "x", "--timeout=0.2s", "--delay=0.3s")
+    run = newest_run(up)
+
+    assert done.returncode == 1
+    assert "timeout" in done.stderr
+    assert run["reason"] == "timeout"
+    began, created = (datetime.fromisoformat(str(run[name])) for name in ("start_time", "create_time"))
+    assert began - created > timedelta(seconds=0.2)
+
+
 @pytest.mark.parametrize(
-    "arguments", [["run", "echo"], ["run", "echo", "x", "--input=1"], ["run", "echo", "--input={"]]
+    "arguments",
+    [
+        ["run", "echo"],
+        ["run", "echo", "x", "--input=1"],
+        ["run", "echo", "--input={"],
+        ["run", "echo", "x", "--delay=forever"],
+        ["run", "echo", "x", "--timeout=90"],
+    ],
 )
-def test_a_run_needs_exactly_one_input(arguments: list[str], tmp_path: Path) -> None:
+def test_a_command_line_that_makes_no_run(arguments: list[str], tmp_path: Path) -> None:
     assert penstock(*arguments, cwd=tmp_path).returncode == 2
 
 
