@@ -7,14 +7,15 @@ import penstock
 
 
 async def main(address: str) -> None:
-    orders = ["left", "right", "stop"]
+    orders, awaited = ["left", "right", "stop"], "ahead"
     async with penstock.Client(address) as client:
         run = await client.create("walk", "Go.")
         async for event in client.watch(run.id):
             if event.WhichOneof("payload") == "part_delta":
                 print(event.part_delta.text, end="", flush=True)
-                if orders and event.part_delta.text.strip() in ("ahead", "left", "right"):
-                    await client.steer(run.id, orders.pop(0))
+                if orders and event.part_delta.text.strip() == awaited:  # the last order has been heard
+                    awaited = orders.pop(0)
+                    await client.steer(run.id, awaited)
         print()
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.cli.up import Up, penstock_up
+
+# A shell starts jobs in the background with Ctrl-C ignored, and they hand that on to the programs under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(name="penstock_up", scope="session")

@@ -253,7 +253,7 @@ async def test_a_slow_reader_costs_little_and_gets_every_event(core: ScriptedCor
     assert held_back < deltas * size * 0.8, "the edge swallowed what the client did not read"
     assert frames.seqs == list(range(1, len(events) + 1))
     assert len(core.starts) > 1, "the watch was stopped and started again"
-    assert all(before.after_seq < after.after_seq for before, after in pairwise(core.starts))
+    assert all(before.after_seq <= after.after_seq for before, after in pairwise(core.starts))
 
 
 async def open_slowly(edge: Edge, path: str = EVENTS) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
