@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import psycopg
@@ -107,10 +108,21 @@ class _Attempt(Generic[R]):
         self.is_certain = True
 
     def run(self, connection: psycopg.Connection) -> R:
-        with connection.pipeline(), connection.transaction():
-            transaction = Transaction(Postgres.name, self._statements, lambda: connection.cursor(binary=True))
-            result = self._work(transaction)
-            self.is_certain = False
+        # Not by `connection.transaction()`: within a pipeline it waits for the server after BEGIN, before COMMIT and
+        # after it, a round trip each. What fails in a pipeline makes the server skip the rest, COMMIT included.
+        try:
+            with connection.pipeline() as pipeline:
+                begun = connection.execute("BEGIN", prepare=False)
+                transaction = Transaction(Postgres.name, self._statements, lambda: connection.cursor(binary=True))
+                result = self._work(transaction)
+                if begun.pgresult is None:  # no answer yet, maybe of a dead connection: COMMIT is not to find that out
+                    pipeline.sync()
+                self.is_certain = False
+                connection.execute("COMMIT", prepare=False)
+        except BaseException:
+            with suppress(psycopg.Error):  # the connection may be gone, and the transaction with it
+                connection.rollback()
+            raise
         return result
 
 
