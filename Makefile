@@ -3,7 +3,8 @@
 
 PYTHON ?= python3
 ARGS ?=
-JOBS ?= auto
+# Tests wait more than they compute, for processes and clocks: more workers than most machines here have cores.
+JOBS ?= 4
 
 VENV := .venv
 BIN := $(VENV)/bin
