@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from concurrent import futures
 from typing import Any
 
 from penstock import wire
@@ -42,7 +41,7 @@ class Attempt:
         """It did not repeat itself: this is how the run ends, whatever its handler makes of it."""
         self.result_bytes = self.replay.result_bytes
         """Of the results of all steps."""
-        self.blocked: set[futures.Future[Any]] = set()
+        self.blocked: set[asyncio.Task[Any]] = set()
         """Calls of code in threads that wait."""
         self._stopped: Callable[[], BaseException] = asyncio.CancelledError
         self.handler = Scope(self)
@@ -82,8 +81,8 @@ class Attempt:
 
     def release_threads(self) -> None:
         """Code in threads that waits for something here gets CancelledError."""
-        for future in list(self.blocked):
-            future.cancel()
+        for task in list(self.blocked):
+            task.cancel()
 
     def _mute(self, stopped: Callable[[], BaseException]) -> None:
         if not self.is_mute:

@@ -141,11 +141,16 @@ class Blocking:
             raise RuntimeError("`blocking` is for sync code in threads; await the method of the run or step itself")
 
         async def perform() -> T:
-            current.set(_step(scope))
-            return await begin()
+            task = asyncio.current_task()
+            assert task is not None, "run_coroutine_threadsafe makes one"
+            attempt.blocked.add(task)  # here, in the loop: a cancel must find it before the core can answer
+            try:
+                current.set(_step(scope))
+                return await begin()
+            finally:
+                attempt.blocked.discard(task)
 
         future = asyncio.run_coroutine_threadsafe(perform(), attempt.loop)
-        attempt.blocked.add(future)
         try:
             return future.result()
         except asyncio.CancelledError:
@@ -154,8 +159,6 @@ class Blocking:
             if future.cancelled():
                 raise asyncio.CancelledError("the run is to stop") from error
             raise
-        finally:
-            attempt.blocked.discard(future)
 
 
 def _step(scope: Scope) -> Scope | None:
