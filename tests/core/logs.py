@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from core_service.domain.runs import ENDED, QUEUED, RUNNING
 from penstock.v1.event_pb2 import Event
 from tests.core.places import Place, StoredRun
 from tests.grammar.checker import violations
-
-QUESTIONS = """
-SELECT run_id, input_id, outcome, resolved_seq FROM inputs WHERE run_id NOT IN (SELECT resource_id FROM deletions)
-"""
 
 MAY_BE_QUEUED = ("run_queued", "run_retrying", "state_patched", "run_resumed", "message_received")
 """The newest event of a run that is queued: created, retried, answered while nobody had it, or steered since."""
@@ -48,8 +44,8 @@ def check(place: Place, sightings: Iterable[Sighting]) -> dict[str, StoredRun]:
     runs = place.runs()
     for run in runs.values():
         check_log(run)
+        check_questions(run)
     check_threads(runs.values())
-    check_questions(place, runs)
     for seen in sightings:
         if seen.events:
             check_sighting(seen, runs[seen.run_id].events if seen.run_id in runs else ())
@@ -90,21 +86,22 @@ def check_columns(run: StoredRun, events: Sequence[Event]) -> None:
         assert run.holds_thread, run.run_id
 
 
-def check_questions(place: Place, runs: Mapping[str, StoredRun]) -> None:
-    """The rows of questions say what the logs say of them."""
-    for run_id, input_id, outcome, resolved_seq in place.rows(QUESTIONS):
-        run = runs[run_id]
-        asked = {e.input_requested.input.id for e in run.events if e.HasField("input_requested")}
-        assert input_id in asked or run.oldest_seq > 1, f"{run_id}: a row of a question that was never asked"
+def check_questions(run: StoredRun) -> None:
+    """The rows of a run's questions say what its log says of them."""
+    asked = {event.input_requested.input.id for event in run.events if event.HasField("input_requested")}
+    for input_id, outcome, resolved_seq in run.questions:
+        assert input_id in asked or run.oldest_seq > 1, f"{run.run_id}: a row of a question that was never asked"
         told = [
-            e.input_resolved.outcome
-            for e in run.events
-            if e.HasField("input_resolved") and e.input_resolved.input_id == input_id
+            event.input_resolved.outcome
+            for event in run.events
+            if event.HasField("input_resolved") and event.input_resolved.input_id == input_id
         ]
         if run.state in ENDED or resolved_seq is not None:
-            assert told == [outcome] or run.oldest_seq > 1, f"{run_id}: {input_id} is {outcome}, the log says {told}"
+            assert told == [outcome] or run.oldest_seq > 1, (
+                f"{run.run_id}: {input_id} is {outcome}, the log says {told}"
+            )
         else:
-            assert told == [], f"{run_id}: the log tells more of {input_id} than its row"
+            assert told == [], f"{run.run_id}: the log tells more of {input_id} than its row"
 
 
 def check_threads(runs: Iterable[StoredRun]) -> None:

@@ -35,6 +35,8 @@ class StoredRun:
     attempt: int
     failures: int
     rows: list[tuple[int, int, bytes]] = field(default_factory=list)
+    questions: list[tuple[str, int, int | None]] = field(default_factory=list)
+    """Of each question its id, its outcome, and the seq of the event that resolved it."""
 
     @property
     def events(self) -> list[Event]:
@@ -50,6 +52,9 @@ FROM runs r JOIN heads h ON h.run_id = r.run_id ORDER BY r.created, r.run_id
 SEGMENTS = """
 SELECT run_id, first_seq, last_seq, codec, data FROM segments
 WHERE run_id NOT IN (SELECT resource_id FROM deletions) ORDER BY run_id, last_seq
+"""
+QUESTIONS = """
+SELECT run_id, input_id, outcome, resolved_seq FROM inputs WHERE run_id NOT IN (SELECT resource_id FROM deletions)
 """
 
 
@@ -74,17 +79,26 @@ class Place:
         return CoreSettings.load(**given | changes)
 
     def runs(self) -> dict[str, StoredRun]:
-        """All runs by id, oldest first."""
-        found = {row[0]: StoredRun(*row) for row in self.rows(RUNS)}
-        for run_id, first_seq, last_seq, codec, data in self.rows(SEGMENTS):
+        """All runs by id, oldest first, as they were at one moment."""
+        runs, rows, questions = self._snapshot(RUNS, SEGMENTS, QUESTIONS)
+        found = {run[0]: StoredRun(*run) for run in runs}
+        for run_id, first_seq, last_seq, codec, data in rows:
             raw = zlib.decompress(data) if codec == ZLIB else bytes(data)
             found[run_id].rows.append((first_seq, last_seq, raw))
+        for run_id, *question in questions:
+            found[run_id].questions.append(tuple(question))
         return found
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Run a query."""
         with self._connected() as connection:
             return list(connection.execute(query).fetchall())
+
+    def _snapshot(self, *queries: str) -> list[list[tuple[Any, ...]]]:
+        """Run queries that see the same state: a core that goes on commits between two that do not."""
+        with self._connected() as connection:
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ" if self.database_url else "BEGIN")
+            return [list(connection.execute(query).fetchall()) for query in queries]
 
     def execute(self, *statements: str) -> None:
         """Change the database as an administrator would, or as a fault does."""
