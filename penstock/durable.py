@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar, overload
@@ -23,12 +24,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Durable:
+class Durable(ABC):
     """What `Run` and `Step` have in common."""
 
     @property
+    @abstractmethod
     def _own_scope(self) -> Scope:
-        raise NotImplementedError
+        """The scope of the handler or step itself."""
 
     @property
     def _scope(self) -> Scope:

@@ -296,17 +296,8 @@ def test_the_body_may_name_the_agent(client: Client, path: str) -> None:
     assert said(result)[-1] == ("assistant", WORDS)
 
 
-async def approves(client: Client) -> None:
-    """Skip where the demo agent that asks is not there yet."""
-    agents = (await get(f"{client.base_url}/v1/agents"))["agents"]
-    if "approve" not in {agent["id"] for agent in agents}:
-        pytest.skip("there is no demo agent `approve` here yet, and so nobody who asks")
-
-
 @pytest.mark.parametrize("is_approved", [True, False])
 async def test_an_interrupt_is_answered_and_the_run_goes_on(client: Client, is_approved: object) -> None:
-    await approves(client)
-
     paused, resumed = client.play("approve", say("Book two seats."), RUN, RUN | {"answer": {"approved": is_approved}})
 
     [interrupt] = paused["pendingInterrupts"]
@@ -320,7 +311,6 @@ async def test_an_interrupt_is_answered_and_the_run_goes_on(client: Client, is_a
 
 
 async def test_an_interrupt_is_there_for_who_connects_later_and_can_be_answered_there(client: Client) -> None:
-    await approves(client)
     thread = fresh_thread()
 
     _, connected, resumed = client.play(
@@ -332,7 +322,6 @@ async def test_an_interrupt_is_there_for_who_connects_later_and_can_be_answered_
 
 
 async def test_a_paused_thread_takes_no_other_message(client: Client) -> None:
-    await approves(client)
     thread = fresh_thread()
 
     _, refused = client.play("approve", new(thread), say("Book."), RUN, new(thread), say("Something else?"), RUN)

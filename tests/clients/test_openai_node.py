@@ -166,11 +166,6 @@ def test_a_cancelled_response_says_so(seen: Seen) -> None:
 
 
 def test_a_deleted_response_is_gone(seen: Seen) -> None:
-    refused = seen["response_delete"]["refused"]
-    if refused is not None:
-        assert (refused["status"], refused["code"]) == (501, "NOT_SERVED")
-        pytest.skip("this core does not serve DeleteRun yet")
-
     assert seen["response_delete"]["after"]["name"] == "NotFoundError"
 
 

@@ -93,6 +93,13 @@ def asked(*questions: InputRequest) -> HandmadeLog:
     return log
 
 
+async def heartbeats(setup: Setup, count: int) -> None:
+    """Wait until a stream that has comments, opened beside the one that has none, has had so many."""
+    async with setup.http.get("/v1/runs/run_1/events", headers={"Accept": "text/event-stream"}) as response:
+        while count:
+            count -= (await response.content.readline()).startswith(b":")
+
+
 def types(stream: str) -> list[str]:
     blocks = [block.removeprefix("data: ") for block in stream.split("\n\n") if block.startswith("data: ")]
     return [block if block == "[DONE]" else json.loads(block)["type"] for block in blocks]
@@ -375,7 +382,7 @@ async def test_text_is_plain_when_it_is_asked_for_and_has_no_comments_in_it(
     posting = asyncio.create_task(setup.post({"prompt": "x"}, url, Accept=accept))
     async with asyncio.timeout(LIMIT):
         await setup.core.until_watched(starts=1)
-        await asyncio.sleep(0.5)  # longer than the heartbeat: what must not come has no event to wait for
+        await heartbeats(setup, 2)
     setup.core.append(*log.events[5:])
 
     response, text = await posting
