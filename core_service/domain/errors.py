@@ -212,5 +212,9 @@ class WorkerProtocol(Refusal):
     reason = "WORKER_PROTOCOL"
 
 
+class DueTimePassed(Exception):
+    """A due time is not its schedule's next one any more: another core was faster, or the schedule was paused."""
+
+
 class InvalidOutput(Exception):
     """The agent sent something the log cannot hold. Ends the run FAILED / INVALID_OUTPUT; the grammar is unchanged."""

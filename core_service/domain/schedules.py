@@ -47,7 +47,7 @@ def stored(given: Schedule, *, schedule_id: str, now: int) -> Schedule:
     if given.HasField("options"):
         kept.options.CopyFrom(given.options)
     kept.create_time.FromMicroseconds(now)
-    _check_run(run_request(kept, due=now), now)
+    _check_run(run_request(kept), now)
     return kept
 
 
@@ -60,11 +60,9 @@ def _check_run(request: CreateRunRequest, now: int) -> None:
     new_messages(request.input, run_id="", now=now)
 
 
-def run_request(schedule: Schedule, *, due: int) -> CreateRunRequest:
-    """Return the create of the run that is due at an instant: the same one however often it is made."""
-    instant = (_EPOCH + due * _MICROSECOND).strftime("%Y-%m-%dT%H:%M:%SZ")
+def run_request(schedule: Schedule) -> CreateRunRequest:
+    """Return the create of each of its runs."""
     request = CreateRunRequest(
-        request_id=f"schedule/{schedule.id}/{instant}",
         agent_id=schedule.agent_id,
         thread_id=schedule.thread_id,
         input=schedule.input,

@@ -22,7 +22,7 @@ from core_service.engine.owned import OwnedRun
 from core_service.engine.sessions import WorkerSession
 from core_service.engine.settling import Settling
 from core_service.engine.webhooks import Webhooks
-from core_service.ports import Bus, Clock, Created, FollowUp, NewRun, RequestKey, Ring, Segment, Store
+from core_service.ports import Bus, Clock, Created, DueTime, FollowUp, NewRun, RequestKey, Ring, Segment, Store
 from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import BusyPolicy, DisconnectPolicy, Run, RunOptions, RunState
 from penstock.v1.run_service_pb2 import CreateRunRequest, CreateRunResponse
@@ -40,6 +40,17 @@ class CreateLimits:
     max_queued_per_agent: int
     disconnect_grace: float
     max_depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Cause:
+    """What makes a run when no client does."""
+
+    follow_up_of: str = ""
+    due: DueTime | None = None
+
+
+_CLIENT = _Cause()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,11 @@ class Creates:
         await self._webhooks.check(request.options.webhook_url)
         return await self._errands.run(self._create(tenant, request))
 
+    async def create_due(self, tenant: str, request: CreateRunRequest, due: DueTime) -> CreateRunResponse:
+        """Create the run of a schedule, and go on to its next time. Raises DueTimePassed."""
+        await self._webhooks.check(request.options.webhook_url)
+        return await self._errands.run(self._create(tenant, request, _Cause(due=due)))
+
     async def follow_up(self, follow_up: FollowUp) -> Run:
         """Create the run that takes over what nobody read before the end of another one. A repeat makes one run."""
         ended = follow_up.run
@@ -113,16 +129,16 @@ class Creates:
         )
         request.options.ClearField("start_time")
         request.options.busy_policy = BusyPolicy.BUSY_POLICY_ENQUEUE
-        return (await self._errands.run(self._create(follow_up.tenant, request, follow_up_of=ended.id))).run
+        return (await self._errands.run(self._create(follow_up.tenant, request, _Cause(ended.id)))).run
 
-    async def _create(self, tenant: str, request: CreateRunRequest, *, follow_up_of: str = "") -> CreateRunResponse:
+    async def _create(self, tenant: str, request: CreateRunRequest, cause: _Cause = _CLIENT) -> CreateRunResponse:
         if self.draining:
             raise CoreDraining("This core shuts down; repeat with the same request_id in a moment.")
         check_create(request)
         agent = await self._agents.get(tenant, request.agent_id)
         depth = await self._depth(tenant, request.parent_run_id)
         draft = self._draft(tenant, request, online=agent.online, depth=depth)
-        created = await self._store_draft(draft, request, follow_up_of)
+        created = await self._store_draft(draft, request, cause)
         if created.steered is not None:
             await self._settling.signal(created.steered)
         elif not created.repeated:
@@ -182,11 +198,11 @@ class Creates:
             raise NoWorker(f"No worker that runs {run.agent_id} is connected.", agent_id=run.agent_id)
         return patience
 
-    async def _store_draft(self, draft: _Draft, request: CreateRunRequest, follow_up_of: str) -> Created:
+    async def _store_draft(self, draft: _Draft, request: CreateRunRequest, cause: _Cause) -> Created:
         """Store the run. The credit that was reserved for it comes back unless the run was started."""
         session, created = draft.session, None
         try:
-            created = await self._store.create_run(self._new(draft, request, follow_up_of))
+            created = await self._store.create_run(self._new(draft, request, cause))
         except (StoreUnavailable, StoreFull):
             if session is not None:
                 self._dispatch.doubt(session, draft.tenant)
@@ -196,12 +212,12 @@ class Creates:
                 session.unreserve(draft.run.agent_id)
         return created
 
-    def _new(self, draft: _Draft, request: CreateRunRequest, follow_up_of: str) -> NewRun:
+    def _new(self, draft: _Draft, request: CreateRunRequest, cause: _Cause) -> NewRun:
         run, options = draft.run, draft.run.options
         now = run.create_time.ToMicroseconds()
         key = None
         if request.request_id:
-            operation = "follow_up" if follow_up_of else "create"
+            operation = "follow_up" if cause.follow_up_of else "create"
             key = RequestKey(operation, request.request_id, fingerprint(request, tenant=draft.tenant))
         available = max(now, options.start_time.ToMicroseconds())
         return NewRun(
@@ -225,8 +241,9 @@ class Creates:
             disconnect_grace=self._disconnect_grace(options),
             state_json=compact(request.state_json) if request.state_json else "",
             max_depth=self._limits.max_depth,
-            follow_up_of=follow_up_of,
+            follow_up_of=cause.follow_up_of,
             unread_policy=options.unread_policy,
+            due=cause.due,
         )
 
     def _disconnect_grace(self, options: RunOptions) -> int | None:

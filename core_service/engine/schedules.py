@@ -1,8 +1,7 @@
 """Schedules: what clients do with them, and the loop that creates their runs.
 
-A run is created under a request id that names the schedule and the due time, and only then the time is done with. So
-whoever dies in between, or does it at the same moment on another core, makes the same run and no second one. What was
-due while nothing ran is run once: the next time lies behind now.
+A run and the next time of its schedule are one transaction. So whoever dies leaves both or none, and of the cores that
+find the same time due one makes its run. What was due while nothing ran is run once: the next time lies behind now.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import structlog
 from core_service.domain import schedules
 from core_service.domain.errors import (
     CoreDraining,
+    DueTimePassed,
     InvalidArgument,
     Refusal,
     ScheduleNotFound,
@@ -28,7 +28,7 @@ from core_service.engine.agents import Agents
 from core_service.engine.creates import Creates
 from core_service.engine.metrics import Metrics
 from core_service.engine.webhooks import Webhooks
-from core_service.ports import Clock, DueSchedule, Page, RequestKey, ScheduleStore
+from core_service.ports import Clock, DueSchedule, DueTime, Page, RequestKey, ScheduleStore
 from penstock.v1.schedule_pb2 import Schedule
 from penstock.v1.schedule_service_pb2 import CreateScheduleRequest, ListSchedulesRequest
 
@@ -134,29 +134,32 @@ class Schedules:
 
     async def _create_one(self, due: DueSchedule) -> bool:
         """Create one run and go on to the next time. False: that is not decided, and the next turn does it again."""
+        time = DueTime(due.schedule.id, due.time, self._following(due))
         try:
-            run_id, refusal = await self._outcome(due)
-            following = self._following(due)
-            await self._store.advance(due, next_time=following, run_id=run_id, refusal=refusal)
+            refusal = await self._refusal(due, time)
+            if refusal and not await self._store.refuse(time, refusal):
+                return True
         except (StoreUnavailable, StoreFull, CoreDraining) as error:
             log.warning("scheduled run delayed", schedule_id=due.schedule.id, reason=error.reason)
             return False
+        except DueTimePassed:
+            return True
         self._metrics.scheduled.labels("refused" if refusal else "created").inc()
         return True
 
-    async def _outcome(self, due: DueSchedule) -> tuple[str, str]:
-        """Create the run. Returns its id, or why it was refused."""
+    async def _refusal(self, due: DueSchedule, time: DueTime) -> str:
+        """Create the run. Returns why it was refused; empty when it was not."""
         try:
-            created = await self._creates.create(due.tenant, schedules.run_request(due.schedule, due=due.time))
-        except (StoreUnavailable, StoreFull, CoreDraining):
+            await self._creates.create_due(due.tenant, schedules.run_request(due.schedule), time)
+        except (StoreUnavailable, StoreFull, CoreDraining, DueTimePassed):
             raise
         except Refusal as error:
             log.warning("scheduled run refused", schedule_id=due.schedule.id, reason=error.reason)
-            return "", error.reason
+            return error.reason
         except Exception:  # this schedule's own fault, which must not keep the others from their runs
             log.exception("scheduled run failed", schedule_id=due.schedule.id)
-            return "", Refusal.reason
-        return created.run.id, ""
+            return Refusal.reason
+        return ""
 
     def _following(self, due: DueSchedule) -> int | None:
         try:

@@ -87,6 +87,16 @@ class RequestKey:
 
 
 @dataclass(frozen=True, slots=True)
+class DueTime:
+    """A time at which a schedule is due, and the one that comes after it."""
+
+    schedule_id: str
+    time: int
+    following: int | None
+    """None: the schedule is over."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewRun:
     """A run to be created; `CreateRun` as the store sees it."""
 
@@ -126,6 +136,8 @@ class NewRun:
     """Run whose steering messages this one takes over: they become FOLLOWED_UP."""
     unread_policy: UnreadPolicy.ValueType = UnreadPolicy.UNREAD_POLICY_UNSPECIFIED
     """Of a message that is steered instead."""
+    due: DueTime | None = None
+    """The due time that makes it, done with by the same transaction; DueTimePassed when it is not the next any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from core_service.ports.records import Page, RequestKey
+from core_service.ports.records import DueTime, Page, RequestKey
 from penstock.v1.schedule_pb2 import Schedule
 
 
@@ -62,10 +62,9 @@ class ScheduleStore(Protocol):
         """Return schedules whose next time has come, longest due first."""
         ...
 
-    async def advance(self, due: DueSchedule, *, next_time: int | None, run_id: str, refusal: str) -> None:
-        """Note what came of a due time, and set the next one, if that time is still the next.
+    async def refuse(self, due: DueTime, refusal: str) -> bool:
+        """Note that a due time makes no run and why, and go on to the next one. A run does both when it is created.
 
-        Of several cores that say the same, the first is heard; one that says it of a paused schedule does not continue
-        it.
+        False: it is not the next one any more, and nothing was noted.
         """
         ...

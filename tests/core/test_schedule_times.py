@@ -134,13 +134,11 @@ def test_what_is_the_cores_own_is_not_taken_from_a_client() -> None:
     assert stored(given, schedule_id="sch_1", now=7_000_000) == expected
 
 
-def test_each_due_time_asks_for_the_same_run_again() -> None:
+def test_its_runs_have_its_input_and_its_label() -> None:
     schedule = stored(wanted(thread_id="t", metadata={"a": "b"}), schedule_id="sch_1", now=0)
-    request = run_request(schedule, due=micros("2027-01-01T09:00:00+00:00"))
-    assert request.request_id == "schedule/sch_1/2027-01-01T09:00:00Z"
+    request = run_request(schedule)
     assert (request.agent_id, request.thread_id, list(request.input)) == ("echo", "t", [said("good morning")])
     assert dict(request.metadata) == {"a": "b", "schedule_id": "sch_1"}
-    assert run_request(schedule, due=micros("2027-01-01T09:00:00+00:00")) == request
 
 
 @pytest.mark.parametrize(

@@ -121,17 +121,13 @@ async def test_what_was_missed_while_no_core_ran_is_run_once(known_agent: Runnin
     assert times(await runs(core)) == ["08:05", "08:06"]
 
 
-@pytest.mark.parametrize("lost", ["before the create", "after the create", "after the note"])
+@pytest.mark.parametrize("is_stored", [False, True])
 async def test_core_that_dies_while_a_schedule_is_due_loses_no_run_and_makes_no_second_one(
-    known_agent: RunningCore, clock: HandClock, lost: str
+    known_agent: RunningCore, clock: HandClock, *, is_stored: bool
 ) -> None:
     core = known_agent
     schedule = await create(core)
-    gate = {
-        "before the create": lambda: core.store.hold("create_run"),
-        "after the create": lambda: core.store.hold("schedules.advance"),
-        "after the note": lambda: core.store.hold("schedules.advance", after=True),
-    }[lost]()
+    gate = core.store.hold("create_run", after=is_stored)
     await clock.forward(61)
     await gate.reached()
     await core.crash()
@@ -207,6 +203,22 @@ async def test_paused_schedule_makes_no_runs_and_continues_from_then_on(
     assert await pause(core, schedule, paused=False) == resumed
     await clock.forward(60)
     assert times(await runs(core)) == ["08:04"]
+
+
+async def test_schedule_that_is_paused_while_its_run_is_made_makes_none(
+    known_agent: RunningCore, clock: HandClock
+) -> None:
+    core = known_agent
+    schedule = await create(core)
+    gate = core.store.hold("create_run")
+    await clock.forward(61)
+    await gate.reached()
+    await pause(core, schedule)
+    gate.open()
+    await clock.forward(5)
+    assert await runs(core) == []
+    now = await get(core, schedule)
+    assert (now.paused, now.last_refusal, now.HasField("next_time")) == (True, "", False)
 
 
 async def test_deleted_schedule_makes_no_runs_and_its_runs_stay(known_agent: RunningCore, clock: HandClock) -> None:

@@ -1,14 +1,16 @@
-"""Schedules: kept, listed, paused, and done with once per due time."""
+"""Schedules: kept, listed, paused, and one run for each due time."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from core_service.domain.errors import IdempotencyMismatch, ScheduleNotFound
+from core_service.domain.errors import DueTimePassed, IdempotencyMismatch, ScheduleNotFound, ThreadBusy
 from core_service.domain.ids import new_id
-from core_service.ports import DueSchedule, Page, RequestKey, ScheduleStore
+from core_service.ports import Created, DueSchedule, DueTime, NewRun, Page, RequestKey, ScheduleStore
+from penstock.v1.run_pb2 import BusyPolicy
 from penstock.v1.schedule_pb2 import Schedule
 from tests.store.world import TENANT, World
 
@@ -27,6 +29,19 @@ async def due_schedule(store: ScheduleStore) -> DueSchedule:
     await store.create(TENANT, new_schedule(), next_time=await store.now() - MINUTE, request=None)
     [due] = await store.due(limit=10)
     return due
+
+
+def made_by(
+    world: World,
+    due: DueSchedule,
+    *,
+    following: int | None = None,
+    thread_id: str = "",
+    policy: BusyPolicy.ValueType = BusyPolicy.BUSY_POLICY_ENQUEUE,
+) -> NewRun:
+    """The run that a due time makes."""
+    new = world.new_run(thread_id=thread_id, policy=policy)
+    return replace(new, due=DueTime(due.schedule.id, due.time, following))
 
 
 async def test_stored_schedule_is_found_again(world: World) -> None:
@@ -85,46 +100,73 @@ async def test_only_what_is_due_is_found_longest_due_first(world: World) -> None
     assert [due.schedule.id for due in await store.due(limit=1)] == [late.id]
 
 
-async def test_due_time_that_is_done_with_is_not_found_again(world: World) -> None:
+async def test_run_and_the_next_time_are_stored_together(world: World) -> None:
     store = world.store.schedules
     due = await due_schedule(store)
-    await store.advance(due, next_time=due.now + MINUTE, run_id="run_1", refusal="")
+    created = await world.create(made_by(world, due, following=due.now + MINUTE))
     assert list(await store.due(limit=10)) == []
     schedule = await store.get(TENANT, due.schedule.id)
     assert schedule is not None
-    assert (schedule.last_run_id, schedule.last_refusal) == ("run_1", "")
+    assert (schedule.last_run_id, schedule.last_refusal) == (created.run.id, "")
     assert schedule.last_time.ToMicroseconds() == due.time
     assert schedule.next_time.ToMicroseconds() == due.now + MINUTE
 
 
-async def test_of_two_cores_that_do_a_due_time_the_first_is_heard(world: World) -> None:
+async def test_create_that_is_refused_leaves_its_time_due(world: World) -> None:
     store = world.store.schedules
     due = await due_schedule(store)
-    await store.advance(due, next_time=due.time + 3 * MINUTE, run_id="run_1", refusal="")
-    await store.advance(due, next_time=due.time + 5 * MINUTE, run_id="", refusal="THREAD_BUSY")
+    await world.running("busy")
+    new = made_by(world, due, thread_id="busy", policy=BusyPolicy.BUSY_POLICY_REJECT)
+    with pytest.raises(ThreadBusy):
+        await world.create(new)
+    assert [again.time for again in await store.due(limit=10)] == [due.time]
+
+
+async def test_due_time_makes_one_run(world: World) -> None:
+    store = world.store.schedules
+    due = await due_schedule(store)
+    created = await world.create(made_by(world, due, following=due.time + 3 * MINUTE))
+    with pytest.raises(DueTimePassed):
+        await world.create(made_by(world, due, following=due.time + 5 * MINUTE))
+    assert not await store.refuse(DueTime(due.schedule.id, due.time, None), "THREAD_BUSY")
     schedule = await store.get(TENANT, due.schedule.id)
     assert schedule is not None
-    assert (schedule.last_run_id, schedule.last_refusal) == ("run_1", "")
+    assert (schedule.last_run_id, schedule.last_refusal) == (created.run.id, "")
     assert schedule.next_time.ToMicroseconds() == due.time + 3 * MINUTE
+    assert await world.rows("SELECT count(*) FROM runs") == [(1,)]
 
 
-async def test_many_cores_at_once_advance_it_once(world: World) -> None:
+async def test_many_cores_at_once_make_one_run(world: World) -> None:
     store = world.store.schedules
     due = await due_schedule(store)
-    times = [due.now + number * MINUTE for number in range(1, 7)]
+    creates = [world.create(made_by(world, due, following=due.now + n * MINUTE)) for n in range(1, 7)]
     async with asyncio.timeout(30):
-        await asyncio.gather(*(store.advance(due, next_time=time, run_id=f"run_{time}", refusal="") for time in times))
+        outcomes = await asyncio.gather(*creates, return_exceptions=True)
+    [created] = [outcome for outcome in outcomes if isinstance(outcome, Created)]
+    assert sum(isinstance(outcome, DueTimePassed) for outcome in outcomes) == 5
     schedule = await store.get(TENANT, due.schedule.id)
     assert schedule is not None
-    assert schedule.last_run_id == f"run_{schedule.next_time.ToMicroseconds()}"
+    assert schedule.last_run_id == created.run.id
+    assert await world.rows("SELECT count(*) FROM runs") == [(1,)]
+
+
+async def test_message_that_is_handed_to_the_active_run_names_that_run(world: World) -> None:
+    store = world.store.schedules
+    due = await due_schedule(store)
+    active = await world.running("busy")
+    created = await world.create(made_by(world, due, thread_id="busy", policy=BusyPolicy.BUSY_POLICY_STEER))
+    assert created.steered is not None
+    schedule = await store.get(TENANT, due.schedule.id)
+    assert schedule is not None
+    assert schedule.last_run_id == active.id
 
 
 async def test_refusal_replaces_the_last_run(world: World) -> None:
     store = world.store.schedules
     due = await due_schedule(store)
-    await store.advance(due, next_time=due.time + 1, run_id="run_1", refusal="")
+    await world.create(made_by(world, due, following=due.time + 1))
     [again] = await store.due(limit=10)
-    await store.advance(again, next_time=None, run_id="", refusal="QUEUE_FULL")
+    assert await store.refuse(DueTime(again.schedule.id, again.time, None), "QUEUE_FULL")
     schedule = await store.get(TENANT, due.schedule.id)
     assert schedule is not None
     assert (schedule.last_run_id, schedule.last_refusal) == ("", "QUEUE_FULL")
@@ -150,14 +192,16 @@ async def test_paused_schedule_is_not_due_and_continues_from_when_it_is_resumed(
     assert (resumed.paused, resumed.next_time.ToMicroseconds()) == (False, 7)
 
 
-async def test_run_that_was_under_way_when_its_schedule_was_paused_does_not_continue_it(world: World) -> None:
+async def test_schedule_that_was_paused_or_deleted_since_makes_no_run(world: World) -> None:
     store = world.store.schedules
     due = await due_schedule(store)
     await store.pause(TENANT, due.schedule.id)
-    await store.advance(due, next_time=due.time + 1, run_id="run_1", refusal="")
-    schedule = await store.get(TENANT, due.schedule.id)
-    assert schedule is not None
-    assert (schedule.paused, schedule.last_run_id, schedule.HasField("next_time")) == (True, "run_1", False)
+    with pytest.raises(DueTimePassed):
+        await world.create(made_by(world, due))
+    assert await store.delete(TENANT, due.schedule.id)
+    with pytest.raises(DueTimePassed):
+        await world.create(made_by(world, due))
+    assert await world.rows("SELECT count(*) FROM runs") == [(0,)]
 
 
 async def test_deleted_schedule_is_gone_and_stays_gone(world: World) -> None:
@@ -166,6 +210,6 @@ async def test_deleted_schedule_is_gone_and_stays_gone(world: World) -> None:
     assert not await store.delete("somebody else", due.schedule.id)
     assert await store.delete(TENANT, due.schedule.id)
     assert not await store.delete(TENANT, due.schedule.id)
-    await store.advance(due, next_time=due.time + 1, run_id="run_1", refusal="")
+    assert not await store.refuse(DueTime(due.schedule.id, due.time, due.time + 1), "QUEUE_FULL")
     assert await store.get(TENANT, due.schedule.id) is None
     assert list(await store.due(limit=10)) == []

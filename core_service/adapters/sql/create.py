@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core_service.adapters.sql import families, inbox, log, messages, requests
+from core_service.adapters.sql import families, inbox, log, messages, requests, schedules
 from core_service.adapters.sql.arrivals import Place, insert_run
 from core_service.adapters.sql.places import Locked, Situation, decided, lock_thread, refuse_full
 from core_service.adapters.sql.runs import get_run
@@ -23,6 +23,7 @@ def create_run(transaction: Transaction, new: NewRun, *, lifetime: float) -> Cre
     known = requests.claim(transaction, new.tenant, new.request, new.run.id, lifetime=lifetime)
     if known is not None:
         return _repeated(transaction, new.tenant, known)
+    schedules.claim(transaction, new.due, new.run.id)
     described = families.described(transaction, new)
     locked = lock_thread(transaction, new)
     turn, situation = decided(transaction, new)
@@ -51,6 +52,7 @@ def _steered(transaction: Transaction, new: NewRun, holder: str) -> Created:
     """Hand the messages to the holder, whose head is locked. They are counted when it writes them into its log."""
     messages.count_more(transaction, new.tenant, new.run.thread_id, -len(new.input))
     requests.point(transaction, new.tenant, new.request, holder)
+    schedules.point(transaction, new.due, holder)
     received = [_addressed(message, holder) for message in new.input]
     inbox.put(transaction, new.tenant, holder, received, unread_policy=new.unread_policy)
     run, head = get_run(transaction, new.tenant, holder), log.head(transaction, holder)

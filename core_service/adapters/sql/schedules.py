@@ -1,14 +1,14 @@
 """Schedules: kept as created, with the columns that change. Implements `ports.ScheduleStore`.
 
-A due time is done with by compare-and-set, after its run was created under a request id of its own: so a core that
-dies in between leaves it due, and the next one finds the run that there is.
+The transaction that creates a schedule's run also goes on to its next time, if its due time is still the next one. So a
+due time makes one run, whoever dies, and however many cores find it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import case, delete, false, func, insert, literal_column, null, or_, select, true, tuple_, update
+from sqlalchemy import delete, false, insert, literal_column, null, or_, select, true, tuple_, update
 
 from core_service.adapters.sql import requests
 from core_service.adapters.sql.rows import micros, set_instant
@@ -16,8 +16,8 @@ from core_service.adapters.sql.runs import END_OF_TIME
 from core_service.adapters.sql.schema import IS_SCHEDULED, schedules
 from core_service.adapters.sql.statements import all_given, count, given, integer, now, text
 from core_service.adapters.sql.transaction import Database, Row, Transaction, check_text
-from core_service.domain.errors import ScheduleNotFound
-from core_service.ports import DueSchedule, Page, RequestKey
+from core_service.domain.errors import DueTimePassed, ScheduleNotFound
+from core_service.ports import DueSchedule, DueTime, Page, RequestKey
 from penstock.v1.schedule_pb2 import Schedule
 
 _c = schedules.c
@@ -56,17 +56,16 @@ DUE = (
 )
 ADVANCE = (
     update(schedules)
-    .where(
-        _is_schedule,
-        or_(_c.next_time == integer("due"), func.coalesce(_c.last_time, literal_column("0")) < integer("due")),
-    )
+    .where(_is_schedule, _c.next_time == integer("due"))
     .values(
-        next_time=case((_c.next_time == integer("due"), integer("following")), else_=_c.next_time),
+        next_time=integer("following"),
         last_time=integer("due"),
         last_run_id=given(_c.last_run_id),
         last_refusal=given(_c.last_refusal),
     )
+    .returning(_c.schedule_id)
 )
+POINT = update(schedules).where(_is_schedule).values(last_run_id=given(_c.last_run_id))
 
 
 class SqlSchedules:
@@ -104,17 +103,32 @@ class SqlSchedules:
     async def due(self, *, limit: int) -> Sequence[DueSchedule]:
         return await self._database.read(lambda tx: [_to_due(row) for row in tx.rows(DUE, limit=limit)])
 
-    async def advance(self, due: DueSchedule, *, next_time: int | None, run_id: str, refusal: str) -> None:
-        await self._database.write(
-            lambda tx: tx.do(
-                ADVANCE,
-                schedule=due.schedule.id,
-                due=due.time,
-                following=next_time,
-                last_run_id=run_id or None,
-                last_refusal=refusal,
-            )
-        )
+    async def refuse(self, due: DueTime, refusal: str) -> bool:
+        return await self._database.write(lambda tx: _advance(tx, due, run_id=None, refusal=refusal))
+
+
+def claim(transaction: Transaction, due: DueTime | None, run_id: str) -> None:
+    """Let a run be the one that its due time makes, and go on to the next time. Raises DueTimePassed."""
+    if due is not None and not _advance(transaction, due, run_id=run_id, refusal=""):
+        raise DueTimePassed(f"{due.schedule_id} is not due at {due.time} any more")
+
+
+def point(transaction: Transaction, due: DueTime | None, run_id: str) -> None:
+    """Let a due time that was claimed in this transaction be one whose messages went to another run."""
+    if due is not None:
+        transaction.do(POINT, schedule=due.schedule_id, last_run_id=run_id)
+
+
+def _advance(transaction: Transaction, due: DueTime, *, run_id: str | None, refusal: str) -> bool:
+    row = transaction.row(
+        ADVANCE,
+        schedule=due.schedule_id,
+        due=due.time,
+        following=due.following,
+        last_run_id=run_id,
+        last_refusal=refusal,
+    )
+    return row is not None
 
 
 def _create(
