@@ -186,7 +186,7 @@ def test_a_second_answer_changes_nothing(up: Up) -> None:
 
     refused = up.command("inputs", "answer", asked.input_id, "--deny")
 
-    assert (refused.returncode, refused.stderr[-13:]) == (1, "(RUN_ENDED).\n")
+    assert (refused.returncode, refused.stderr[-18:]) == (1, "(INPUT_ANSWERED).\n")
     assert settled(up, asked)["answer"] == {"approved": True}
 
 

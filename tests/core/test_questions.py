@@ -130,6 +130,9 @@ async def test_second_answer_is_refused_with_what_came_of_the_first(any_core: Ru
     with refused(grpc.StatusCode.FAILED_PRECONDITION, "INPUT_ANSWERED", input_id=question, outcome="answered"):
         await any_core.answer(job.run_id, InputAnswer(input_id=question, outcome=DECLINED))
     await job.say_all()
+    await any_core.ended(job.run_id)
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, "INPUT_ANSWERED", input_id=question, outcome="answered"):
+        await any_core.answer(job.run_id, InputAnswer(input_id=question, outcome=DECLINED))
 
 
 async def test_repeated_answer_is_one_answer_also_after_a_restart(any_core: RunningCore) -> None:
@@ -261,7 +264,7 @@ async def test_question_that_nobody_answers_fails_the_run(timed_core: RunningCor
     assert (run.state, run.reason) == (FAILED, EndReason.END_REASON_INPUT_EXPIRED)
     [settled] = await timed_core.inputs(InputState.INPUT_STATE_SETTLED)
     assert settled.outcome == EXPIRED
-    with refused(grpc.StatusCode.FAILED_PRECONDITION, "RUN_ENDED"):
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, "INPUT_ANSWERED", input_id=question, outcome="expired"):
         await timed_core.answer(job.run_id, yes(question))
 
 
@@ -295,6 +298,8 @@ async def test_cancel_of_a_waiting_run_withdraws_its_questions(any_core: Running
     assert run.state == CANCELLED
     [settled] = await any_core.inputs(InputState.INPUT_STATE_SETTLED)
     assert (settled.request.id, settled.outcome) == (question, WITHDRAWN)
+    with refused(grpc.StatusCode.FAILED_PRECONDITION, "RUN_ENDED", run_id=job.run_id):
+        await any_core.answer(job.run_id, yes(question))
 
 
 async def test_cancel_of_a_waiting_run_that_nobody_has_is_done_at_once(any_core: RunningCore) -> None:

@@ -134,7 +134,7 @@ def test_a_question_is_found_in_the_inbox_and_answered_once(grpc_stub: RunServic
         grpc_stub.SubmitInput(
             answer(run, InputOutcome.INPUT_OUTCOME_ANSWERED, {"approved": False}, request_id="yes"), timeout=DEADLINE
         )
-    with refused(FAILED_PRECONDITION, "RUN_ENDED"):
+    with refused(FAILED_PRECONDITION, "INPUT_ANSWERED", input_id=question.request.id, answered_by="ada"):
         grpc_stub.SubmitInput(answer(run, InputOutcome.INPUT_OUTCOME_DECLINED), timeout=DEADLINE)
 
 

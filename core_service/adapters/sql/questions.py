@@ -123,9 +123,9 @@ def answer(
         raise RunNotFound("There is no such run.", run_id=run_id)
     if known is not None:
         return target
+    _refuse_settled(transaction, run_id, answers)
     if target.state in ENDED:
         raise RunHasEnded("The run has ended: nobody waits for this answer any more.", run_id=run_id)
-    _refuse_settled(transaction, run_id, answers)
     transaction.do_many(
         SETTLE,
         [
@@ -163,7 +163,7 @@ def _refuse_settled(transaction: Transaction, run_id: str, answers: Sequence[Ans
 
 def _refuse_one(row: Row) -> None:
     input_id, outcome, answered_by, is_over = row
-    if outcome or is_over:
+    if (outcome or is_over) and outcome != InputOutcome.INPUT_OUTCOME_WITHDRAWN:
         name = InputOutcome.Name(outcome or EXPIRED).removeprefix("INPUT_OUTCOME_").lower()
         raise InputAnswered(
             f"The question is settled: {name}.", input_id=input_id, outcome=name, answered_by=answered_by or ""
