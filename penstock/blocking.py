@@ -88,7 +88,7 @@ class Blocking:
     def call(
         self,
         agent_id: str,
-        input: object = "",
+        input: object,
         *,
         thread_id: str = "",
         stream: bool = False,

@@ -117,7 +117,7 @@ class Durable(ABC):
     def call(
         self,
         agent_id: str,
-        input: object = "",
+        input: object,
         *,
         thread_id: str = "",
         stream: bool = False,

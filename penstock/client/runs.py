@@ -42,7 +42,7 @@ class RunCalls:
     async def create(
         self,
         agent_id: str,
-        input: object = "",
+        input: object,
         *,
         thread_id: str = "",
         options: RunOptions | None = None,
@@ -59,7 +59,7 @@ class RunCalls:
     def stream(
         self,
         agent_id: str,
-        input: object = "",
+        input: object,
         *,
         thread_id: str = "",
         options: RunOptions | None = None,
@@ -77,7 +77,7 @@ class RunCalls:
     async def text(
         self,
         agent_id: str,
-        input: object = "",
+        input: object,
         *,
         thread_id: str = "",
         options: RunOptions | None = None,

@@ -69,9 +69,9 @@ async def test_a_create_is_repeated_with_the_same_request_id_while_the_core_is_a
 
 
 async def test_a_request_id_of_the_caller_is_kept_and_two_creates_have_two(runs: ScriptedRuns, client: Client) -> None:
-    await client.create("echo", request_id="mine")
-    await client.create("echo")
-    await client.create("echo")
+    await client.create("echo", "hello", request_id="mine")
+    await client.create("echo", "hello")
+    await client.create("echo", "hello")
 
     ids = [request.request_id for request in runs.requests if isinstance(request, CreateRunRequest)]
     assert ids[0] == "mine"
