@@ -18,6 +18,7 @@ class Sizes:
     """Seconds over which the runs start."""
     paced_seconds: float
     first_event_runs: int
+    rested_runs: int
     short_seconds: float
     short_connections: int
     idle_streams: int
@@ -35,7 +36,8 @@ FULL = Sizes(
     paced_runs=1_000,
     paced_ramp=3.0,
     paced_seconds=15.0,
-    first_event_runs=300,
+    first_event_runs=500,
+    rested_runs=100,
     short_seconds=8.0,
     short_connections=32,
     idle_streams=5_000,
@@ -53,6 +55,7 @@ QUICK = Sizes(
     paced_ramp=0.5,
     paced_seconds=2.0,
     first_event_runs=40,
+    rested_runs=10,
     short_seconds=2.0,
     short_connections=32,
     idle_streams=300,

@@ -35,8 +35,11 @@ class RunStream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+
+    def send(self) -> None:
+        """Send the request."""
         self.sent_time = time.monotonic()
-        cast(asyncio.Transport, transport).write(self._request)  # uvloop's are no subclass
+        cast(asyncio.Transport, self._transport).write(self._request)  # uvloop's are no subclass
 
     def data_received(self, data: bytes) -> None:
         if self.done.done():
@@ -80,16 +83,24 @@ class RunStream(asyncio.Protocol):
         return body
 
 
-async def open_stream(edge: Edge, request: bytes, on_frames: OnFrames | None = None) -> RunStream:
-    """Connect and send the request. The caller closes the stream."""
+async def open_stream(
+    edge: Edge, request: bytes, on_frames: OnFrames | None = None, *, pause: float = 0.0
+) -> RunStream:
+    """Connect, pause for so many seconds, and send the request. The caller closes the stream."""
     loop = asyncio.get_running_loop()
     _, stream = await loop.create_connection(lambda: RunStream(request, on_frames), edge.host, edge.port)
+    try:
+        await asyncio.sleep(pause)
+        stream.send()
+    except BaseException:
+        stream.close()
+        raise
     return stream
 
 
-async def read_run(edge: Edge, request: bytes, on_frames: OnFrames | None = None) -> RunStream:
-    """Connect, send the request and read to the run's end. Raises WrongStream."""
-    stream = await open_stream(edge, request, on_frames)
+async def read_run(edge: Edge, request: bytes, on_frames: OnFrames | None = None, *, pause: float = 0.0) -> RunStream:
+    """Connect, pause for so many seconds, send the request and read to the run's end. Raises WrongStream."""
+    stream = await open_stream(edge, request, on_frames, pause=pause)
     with closing(stream):
         await stream.done
     return stream

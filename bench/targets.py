@@ -49,6 +49,8 @@ TARGETS = {
     "paced_50.latency_p99_ms": Target("paced 50/s: latency, p99", "ms", None, 250, better="less"),
     "first_event.p50_ms": Target("first event, idle machine, p50", "ms", 5, 2, better="less"),
     "first_event.p99_ms": Target("first event, idle machine, p99", "ms", better="less"),
+    "first_event.rested_p50_ms": Target("first event, after 50 ms of rest, p50", "ms", better="less"),
+    "first_event.rested_p99_ms": Target("first event, after 50 ms of rest, p99", "ms", better="less"),
     "short_runs.runs_per_second": Target("short runs: runs ended", "/s", 600, 1_000),
     "short_runs.run_p50_ms": Target("short runs: duration, p50", "ms", better="less"),
     "short_runs.run_p99_ms": Target("short runs: duration, p99", "ms", better="less"),

@@ -30,6 +30,7 @@ _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 MAX_START_DELAY = 366 * 24 * 3600
 """Seconds that a run's start may lie ahead."""
 
+_ROLES = frozenset({Role.ROLE_USER, Role.ROLE_ASSISTANT, Role.ROLE_TOOL, Role.ROLE_SYSTEM})
 _DURATIONS = ("run_timeout", "queue_timeout", "disconnect_grace")
 _COUNTS = ("max_steps", "token_budget")
 
@@ -124,7 +125,7 @@ def normalised_options(options: RunOptions) -> RunOptions:
 
 def _check_limits(options: RunOptions) -> None:
     for name in _DURATIONS:
-        if getattr(options, name).ToNanoseconds() < 0:
+        if options.HasField(name) and getattr(options, name).ToNanoseconds() < 0:
             raise InvalidArgument(f"options.{name} must not be negative.", field=f"options.{name}")
     if options.HasField("run_timeout") and options.run_timeout.ToNanoseconds() == 0:
         raise InvalidArgument("options.run_timeout must be more than nothing.", field="options.run_timeout")
@@ -148,7 +149,7 @@ def new_messages(input: Sequence[Message], *, run_id: str, now: int) -> list[Mes
     messages = []
     for index, given in enumerate(input):
         where = f"input[{index}]"
-        if given.role not in (Role.ROLE_USER, Role.ROLE_ASSISTANT, Role.ROLE_TOOL, Role.ROLE_SYSTEM):
+        if given.role not in _ROLES:
             raise InvalidArgument(f"{where}.role must be user, assistant, tool or system.", field=f"{where}.role")
         if not given.parts:
             raise InvalidArgument(f"{where} has no parts.", field=f"{where}.parts")

@@ -48,13 +48,20 @@ class Agents:
 
     async def get(self, tenant: str, agent_id: str) -> Agent:
         """Return an agent. Refuses with AgentNotFound."""
+        return self._shown(await self._find(tenant, agent_id))
+
+    async def is_online(self, tenant: str, agent_id: str) -> bool:
+        """Tell whether a worker that runs the agent is connected. Refuses with AgentNotFound."""
+        return self._is_online((await self._find(tenant, agent_id)).id)
+
+    async def _find(self, tenant: str, agent_id: str) -> Agent:
         agent = self._known.get((tenant, agent_id))
         if agent is None:
             found = await self._store.get_agent(tenant, agent_id) if _ID.fullmatch(agent_id) else None
             if found is None:
                 raise AgentNotFound(f"No worker ever declared an agent {agent_id[:80]!r}.", agent_id=agent_id[:80])
             agent = self._known[tenant, agent_id] = found
-        return self._shown(agent)
+        return agent
 
     async def is_replayable(self, tenant: str, agent_id: str) -> bool:
         """Tell whether the agent's handler may be started again for the same run. Of an unknown agent: yes."""

@@ -12,6 +12,7 @@ from core_service.domain.grammar import Grammar
 from core_service.domain.ids import new_id
 from core_service.domain.json_text import compact
 from core_service.domain.run_requests import check_create, fingerprint, is_delayed, new_messages, normalised_options
+from core_service.domain.runs import QUEUED, RUNNING
 from core_service.engine.agents import Agents
 from core_service.engine.dispatch import Dispatch
 from core_service.engine.errands import Errands
@@ -24,10 +25,13 @@ from core_service.engine.settling import Settling
 from core_service.engine.webhooks import Webhooks
 from core_service.ports import Bus, Clock, Created, DueTime, FollowUp, NewRun, RequestKey, Ring, Segment, Store
 from penstock.v1.message_pb2 import Message
-from penstock.v1.run_pb2 import BusyPolicy, DisconnectPolicy, Run, RunOptions, RunState
+from penstock.v1.run_pb2 import BusyPolicy, DisconnectPolicy, Run, RunOptions
 from penstock.v1.run_service_pb2 import CreateRunRequest, CreateRunResponse
 
 log = structlog.get_logger(__name__)
+
+ENQUEUE = BusyPolicy.BUSY_POLICY_ENQUEUE
+CANCEL = DisconnectPolicy.DISCONNECT_POLICY_CANCEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +132,16 @@ class Creates:
             origin_json=ended.origin_json,
         )
         request.options.ClearField("start_time")
-        request.options.busy_policy = BusyPolicy.BUSY_POLICY_ENQUEUE
+        request.options.busy_policy = ENQUEUE
         return (await self._errands.run(self._create(follow_up.tenant, request, _Cause(ended.id)))).run
 
     async def _create(self, tenant: str, request: CreateRunRequest, cause: _Cause = _CLIENT) -> CreateRunResponse:
         if self.draining:
             raise CoreDraining("This core shuts down; repeat with the same request_id in a moment.")
         check_create(request)
-        agent = await self._agents.get(tenant, request.agent_id)
+        online = await self._agents.is_online(tenant, request.agent_id)
         depth = await self._depth(tenant, request.parent_run_id)
-        draft = self._draft(tenant, request, online=agent.online, depth=depth)
+        draft = self._draft(tenant, request, online=online, depth=depth)
         created = await self._store_draft(draft, request, cause)
         if created.steered is not None:
             await self._settling.signal(created.steered)
@@ -176,7 +180,7 @@ class Creates:
             id=new_id("run"),
             agent_id=request.agent_id,
             thread_id=request.thread_id or new_id("thr"),
-            state=RunState.RUN_STATE_QUEUED,
+            state=QUEUED,
             options=normalised_options(request.options),
             metadata=request.metadata,
             origin_json=request.origin_json,
@@ -229,7 +233,7 @@ class Creates:
             owner=self._core_id,
             session=draft.session.worker_id if draft.session else None,
             request=key,
-            policy=options.busy_policy or BusyPolicy.BUSY_POLICY_ENQUEUE,
+            policy=options.busy_policy or ENQUEUE,
             new_thread=not request.thread_id,
             available_time=available,
             start_by=available + round(draft.queue_timeout * 1_000_000) if draft.queue_timeout else None,
@@ -248,7 +252,7 @@ class Creates:
 
     def _disconnect_grace(self, options: RunOptions) -> int | None:
         """Return for how long, in microseconds, a run may be without watchers; None: for ever."""
-        if options.on_disconnect != DisconnectPolicy.DISCONNECT_POLICY_CANCEL:
+        if options.on_disconnect != CANCEL:
             return None
         if options.HasField("disconnect_grace"):
             return options.disconnect_grace.ToMicroseconds()
@@ -262,7 +266,7 @@ class Creates:
         run, tenant = created.run, draft.tenant
         if not created.started or draft.started is None or draft.session is None:
             queued = Segment(1, 1, draft.queued)
-            self._journal.publish([Published(tenant, run.id, queued, RunState.RUN_STATE_QUEUED)])
+            self._journal.publish([Published(tenant, run.id, queued, QUEUED)])
             self._bus.ring([Ring("work", run.agent_id)])
             return
         draft.grammar.inherit(created.state_json, created.state_version)
@@ -272,7 +276,7 @@ class Creates:
             draft.grammar,
             fence=1,
             stored_seq=2,
-            stored_state=RunState.RUN_STATE_RUNNING,
+            stored_state=RUNNING,
             max_attempts=self._max_attempts(run),
             stored_state_version=created.state_version,
             deadline=created.deadline,
@@ -282,5 +286,5 @@ class Creates:
             owned, draft.session, history=created.history, new=draft.messages, state_json=created.state_json
         )
         started = Segment(1, 2, draft.queued + draft.started)
-        self._journal.publish([Published(tenant, run.id, started, RunState.RUN_STATE_RUNNING)])
+        self._journal.publish([Published(tenant, run.id, started, RUNNING)])
         self._metrics.queue_seconds.observe(0.0)

@@ -148,4 +148,4 @@ class Departures:
 
 def _is_retryable(end: EndOutput) -> bool:
     reasons = (EndReason.END_REASON_UNSPECIFIED, EndReason.END_REASON_AGENT_ERROR)
-    return end.reason in reasons and end.HasField("error") and end.error.retryable
+    return end.HasField("error") and end.error.retryable and end.reason in reasons

@@ -21,6 +21,8 @@ from penstock.v1.run_pb2 import EndReason, RetryPolicy, Run, RunState
 if TYPE_CHECKING:
     from core_service.engine.sessions import WorkerSession
 
+ROLLED_BACK = EndReason.END_REASON_ROLLED_BACK
+
 
 @dataclass(slots=True, eq=False)
 class OwnedRun:
@@ -169,7 +171,7 @@ class OwnedRun:
         )
 
     def _end(self, ended: RunEnded) -> RunChange:
-        rolled_back = ended.reason == EndReason.END_REASON_ROLLED_BACK
+        rolled_back = ended.reason == ROLLED_BACK
         return RunChange(
             state=ended.state,
             reason=ended.reason,

@@ -36,6 +36,7 @@ TINY = Sizes(
     paced_ramp=0.1,
     paced_seconds=0.5,
     first_event_runs=3,
+    rested_runs=2,
     short_seconds=0.2,
     short_connections=3,
     idle_streams=20,

@@ -29,6 +29,7 @@ from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import EndReason, InputKind, InputOutcome, InputRequest, RunError
 from penstock.v1.worker_service_pb2 import AskOutput, EndOutput, InboxReadOutput
 
+REASONS = frozenset(EndReason.values())
 COMPLETED = EndReason.END_REASON_COMPLETED
 CLIENT_TOOLS = EndReason.END_REASON_CLIENT_TOOLS
 INPUT_EXPIRED = EndReason.END_REASON_INPUT_EXPIRED
@@ -172,7 +173,7 @@ class Lifecycle:
     def finish(self, given: EndOutput) -> None:
         """End the run as the handler says."""
         reason = given.reason or (EndReason.END_REASON_AGENT_ERROR if given.HasField("error") else COMPLETED)
-        if reason not in EndReason.values() or runs.end_state(reason) == runs.CANCELLED:
+        if reason not in REASONS or runs.end_state(reason) == runs.CANCELLED:
             raise InvalidOutput(f"a handler cannot end a run with reason {reason}")
         if given.ByteSize() > MAX_RUN_RESULT_BYTES:
             raise InvalidOutput(f"the result of a run is larger than {MAX_RUN_RESULT_BYTES} bytes")
