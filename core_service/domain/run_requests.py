@@ -125,7 +125,7 @@ def normalised_options(options: RunOptions) -> RunOptions:
 
 def _check_limits(options: RunOptions) -> None:
     for name in _DURATIONS:
-        if options.HasField(name) and getattr(options, name).ToNanoseconds() < 0:
+        if getattr(options, name).ToNanoseconds() < 0:
             raise InvalidArgument(f"options.{name} must not be negative.", field=f"options.{name}")
     if options.HasField("run_timeout") and options.run_timeout.ToNanoseconds() == 0:
         raise InvalidArgument("options.run_timeout must be more than nothing.", field="options.run_timeout")

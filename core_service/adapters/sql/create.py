@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from core_service.adapters.sql import families, inbox, log, messages, requests, schedules
 from core_service.adapters.sql.arrivals import Place, insert_run
-from core_service.adapters.sql.places import Locked, Situation, decided, lock_thread, refuse_full
+from core_service.adapters.sql.places import Locked, Situation, ask_lock, ask_situation, decided, refuse_full
 from core_service.adapters.sql.runs import get_run
 from core_service.adapters.sql.superseding import supersede
 from core_service.adapters.sql.transaction import Transaction
@@ -18,15 +18,28 @@ from penstock.v1.message_pb2 import Message
 from penstock.v1.run_pb2 import Run
 
 
+class Repeated(Exception):
+    """The request was made before; nothing of it may be done again."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        self.run_id = run_id
+
+
 def create_run(transaction: Transaction, new: NewRun, *, lifetime: float) -> Created:
-    """Carry out `Store.create_run`. `lifetime` is that of the request id, in seconds."""
-    known = requests.claim(transaction, new.tenant, new.request, new.run.id, lifetime=lifetime)
-    if known is not None:
-        return _repeated(transaction, new.tenant, known)
+    """Carry out `Store.create_run`. `lifetime` is that of the request id, in seconds. Raises Repeated.
+
+    The thread is locked before it is known whether the request was made before, so that all is waited for at once:
+    then the transaction has to be rolled back.
+    """
+    claimed = requests.ask_claim(transaction, new.tenant, new.request, new.run.id, lifetime=lifetime)
+    lock, look = ask_lock(transaction, new), ask_situation(transaction, new)
+    if (known := claimed()) is not None:
+        raise Repeated(known)
     schedules.claim(transaction, new.due, new.run.id)
     described = families.described(transaction, new)
-    locked = lock_thread(transaction, new)
-    turn, situation = decided(transaction, new)
+    turn, situation = decided(transaction, new, look())
+    locked = lock()
     if new.follow_up_of:
         inbox.follow_up(transaction, new.tenant, new.follow_up_of)
     if turn is Turn.STEER and situation.holder is not None:
@@ -41,7 +54,8 @@ def create_run(transaction: Transaction, new: NewRun, *, lifetime: float) -> Cre
     return _started(transaction, new, created, place) if place.starts else created
 
 
-def _repeated(transaction: Transaction, tenant: str, run_id: str) -> Created:
+def repeated(transaction: Transaction, tenant: str, run_id: str) -> Created:
+    """Return what a repeated request made, as it is now."""
     run = get_run(transaction, tenant, run_id)
     if run is None:
         raise RunNotFound("The run that this request made is not kept any more.", run_id=run_id)

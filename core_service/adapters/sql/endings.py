@@ -5,7 +5,7 @@ Both are found by one query for all ends of a batch, as most runs have neither.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import literal_column, null, select, union_all, update
 from sqlalchemy.sql.elements import ColumnElement
@@ -45,12 +45,14 @@ LEAVE = (
 BODIES = select(runs.c.run_id, runs.c.body).where(is_one_of(runs.c.run_id, "ids"))
 
 
-def settle(transaction: Transaction, ends: Sequence[tuple[Append, RunChange]]) -> None:
-    """Settle the questions and messages of runs that end."""
-    if not ends:
-        return
+def ask_unsettled(transaction: Transaction, ends: Sequence[tuple[Append, RunChange]]) -> Callable[[], list[Row]]:
+    """Look for what these ends have to settle; fetched by a call (`Transaction.ask`)."""
+    return transaction.ask(UNSETTLED, ids=transaction.list([one.run_id for one, _ in ends])) if ends else list
+
+
+def settle(transaction: Transaction, ends: Sequence[tuple[Append, RunChange]], rows: Sequence[Row]) -> None:
+    """Settle the questions and messages of runs that end: `rows` are those that `ask_unsettled` found."""
     by_run = {one.run_id: (one, change) for one, change in ends}
-    rows = transaction.rows(UNSETTLED, ids=transaction.list(list(by_run)))
     asking = sorted(run_id for run_id, pos, _ in rows if pos < 0)
     transaction.do_many(WITHDRAW, [_withdrawn(*by_run[run_id]) for run_id in asking])
     _leave(

@@ -59,8 +59,10 @@ def append(transaction: Transaction, batch: Sequence[Append], write_log: WriteLo
     accepted = [one for one in ordered if one.run_id in moved]
     notes.write(transaction, [(one, one.noted) for one in accepted if one.noted is not None])
     changed = [(one, one.change) for one in accepted if one.change is not None]
+    ends = [(one, change) for one, change in changed if change.state in ENDED]
+    unsettled = endings.ask_unsettled(transaction, ends)
     changes.apply(transaction, changed)
-    endings.settle(transaction, [(one, change) for one, change in changed if change.state in ENDED])
+    endings.settle(transaction, ends, unsettled())
     written = moved | _written_before(transaction, [one for one in ordered if one.run_id not in moved])
     return [AppendOutcome.WRITTEN if one.run_id in written else AppendOutcome.REFUSED for one in batch]
 

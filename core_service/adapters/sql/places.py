@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -134,12 +135,15 @@ class Situation:
         return self.holder or self.first_waiting or ""
 
 
-def lock_thread(transaction: Transaction, new: NewRun) -> Locked:
-    """Lock the thread, made if need be, with its new state; its message count has the run's input from now on."""
+def ask_lock(transaction: Transaction, new: NewRun) -> Callable[[], Locked]:
+    """Lock the thread, made if need be, with its new state; its message count has the run's input from now on.
+
+    As of all that is asked here, the answer is fetched by a call, so that one wait is enough (`Transaction.ask`).
+    """
     run = new.run
     for field, value in (("thread_id", run.thread_id), ("state_json", new.state_json)):
         check_text(field, value)
-    row = transaction.one(
+    rows = transaction.ask(
         LOCK_THREAD,
         tenant=new.tenant,
         thread_id=run.thread_id,
@@ -149,16 +153,30 @@ def lock_thread(transaction: Transaction, new: NewRun) -> Locked:
         new_state=new.state_json or None,
         steps=1 if new.state_json else 0,
     )
-    return Locked(*row)
+    return lambda: Locked(*rows()[0])
 
 
-def decided(transaction: Transaction, new: NewRun) -> tuple[Turn, Situation]:
-    """Decide what becomes of the run on its locked thread, or refuse it."""
-    turn, situation = _look(transaction, new)
+def ask_situation(transaction: Transaction, new: NewRun) -> Callable[[], Situation]:
+    """Look at what is on the thread."""
+    rows = transaction.ask(
+        SITUATION,
+        tenant=new.tenant,
+        thread=new.run.thread_id,
+        agent=new.run.agent_id,
+        available=new.available_time,
+        ready=new.started is not None and new.session is not None,
+    )
+    return lambda: Situation(*rows()[0])
+
+
+def decided(transaction: Transaction, new: NewRun, found: Situation) -> tuple[Turn, Situation]:
+    """Decide what becomes of the run on its locked thread, or refuse it. Returns what counted, too."""
+    turn, situation = _turn(new, found), found
     if turn is Turn.STEER and situation.holder is not None:
         # Only its head's lock keeps the holder from ending now, before it gets the message.
         transaction.do(log.LOCK_HEAD, run=situation.holder)
-        turn, situation = _look(transaction, new)
+        situation = ask_situation(transaction, new)()
+        turn = _turn(new, situation)
     _refuse(transaction, turn, new, situation)
     if new.state_json and situation.active:
         raise ThreadBusy(
@@ -167,21 +185,11 @@ def decided(transaction: Transaction, new: NewRun) -> tuple[Turn, Situation]:
     return turn, situation
 
 
-def _look(transaction: Transaction, new: NewRun) -> tuple[Turn, Situation]:
-    row = transaction.one(
-        SITUATION,
-        tenant=new.tenant,
-        thread=new.run.thread_id,
-        agent=new.run.agent_id,
-        available=new.available_time,
-        ready=new.started is not None and new.session is not None,
-    )
-    found = Situation(*row)
+def _turn(new: NewRun, found: Situation) -> Turn:
     if found.is_being_deleted:
         raise ThreadBusy("A thread of this id is being deleted. Repeat in a moment, or use another id.")
     cancelled = found.holder_cancel is not None
-    turn = decide(new.policy, found.holder_state, waiting=found.waiting, cancelled=cancelled, delayed=new.delayed)
-    return turn, found
+    return decide(new.policy, found.holder_state, waiting=found.waiting, cancelled=cancelled, delayed=new.delayed)
 
 
 def _refuse(transaction: Transaction, turn: Turn, new: NewRun, situation: Situation) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
@@ -49,10 +51,17 @@ def claim(
 
     Refuses with IdempotencyMismatch.
     """
+    return ask_claim(transaction, tenant, request, resource_id, lifetime=lifetime)()
+
+
+def ask_claim(
+    transaction: Transaction, tenant: str, request: RequestKey | None, resource_id: str, *, lifetime: float
+) -> Callable[[], str | None]:
+    """Do what `claim` does, and return what fetches its answer (see `Transaction.ask`)."""
     if request is None:
-        return None
+        return lambda: None
     check_text("request_id", request.key)
-    fresh = transaction.row(
+    fresh = transaction.ask(
         CLAIM,
         tenant=tenant,
         operation=request.operation,
@@ -61,9 +70,13 @@ def claim(
         resource_id=resource_id,
         lifetime=int(lifetime * MICROS),
     )
-    if fresh is not None:
-        return None
-    return _made(transaction.one(KNOWN, tenant=tenant, operation=request.operation, key=request.key), request)
+
+    def claimed() -> str | None:
+        if fresh():
+            return None
+        return _made(transaction.one(KNOWN, tenant=tenant, operation=request.operation, key=request.key), request)
+
+    return claimed
 
 
 def known(transaction: Transaction, tenant: str, request: RequestKey | None) -> str | None:

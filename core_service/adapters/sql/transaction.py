@@ -51,6 +51,14 @@ class Transaction:
         """Run a statement that always returns one row."""
         return self._execute(statement, parameters).fetchall()[0]
 
+    def ask(self, statement: Statement, **parameters: Value) -> Callable[[], list[Row]]:
+        """Run a statement, and return what fetches its rows. Of several in a row PostgreSQL is waited for once."""
+        cursor = self._execute(statement, parameters)
+        if self.dialect == "postgresql":
+            return cursor.fetchall
+        rows = cursor.fetchall()  # SQLite has no COMMIT while a statement is under way
+        return lambda: rows
+
     def do(self, statement: Statement, **parameters: Value) -> None:
         """Run a statement that returns nothing. On PostgreSQL this does not wait for the server."""
         self._execute(statement, parameters)

@@ -17,7 +17,13 @@ class RunRoom:
     _lifetime: float
 
     async def create_run(self, new: NewRun) -> Created:
-        return await self._database.write(lambda tx: create.create_run(tx, new, lifetime=self._lifetime))
+        try:
+            return await self._database.write(lambda tx: create.create_run(tx, new, lifetime=self._lifetime))
+        except create.Repeated as known:
+            return await self._repeated(new.tenant, known.run_id)
+
+    async def _repeated(self, tenant: str, run_id: str) -> Created:
+        return await self._database.read(lambda tx: create.repeated(tx, tenant, run_id))
 
     async def get_run(self, tenant: str, run_id: str) -> Run | None:
         return await self._database.read(lambda tx: runs.get_run(tx, tenant, run_id))
