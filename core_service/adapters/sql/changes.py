@@ -9,7 +9,7 @@ from sqlalchemy import and_, case, false, func, insert, literal_column, null, se
 from core_service.adapters.sql import messages
 from core_service.adapters.sql.schema import heads, runs, threads, webhooks
 from core_service.adapters.sql.statements import Value, all_given, given, integer, is_one_of, now, text, unless_null
-from core_service.adapters.sql.transaction import Transaction, check_text
+from core_service.adapters.sql.transaction import Row, Transaction, check_text
 from core_service.domain.ids import new_id
 from core_service.domain.runs import ENDED
 from core_service.ports import Append, RunChange
@@ -70,12 +70,17 @@ def touches_thread(change: RunChange) -> bool:
     return bool(change.messages) or change.state_json is not None or change.rolled_back
 
 
-def apply(transaction: Transaction, changes: Sequence[tuple[Append, RunChange]]) -> None:
-    """Apply the changes of accepted appends to runs, heads and threads. What else an end settles is `endings.py`."""
+def apply(transaction: Transaction, changes: Sequence[tuple[Append, RunChange]], places: Sequence[Row]) -> None:
+    """Apply the changes of accepted appends to runs, heads and threads. What else an end settles is `endings.py`.
+
+    `places` are those of the runs that have messages, maybe of others too.
+    """
     transaction.do_many(RELEASE, [{"run": one.run_id} for one, change in changes if change.release])
     transaction.do_many(CHANGE, [_columns(one, change) for one, change in changes if change.state not in ENDED])
     transaction.do_many(END, [_columns(one, change) for one, change in changes if change.state in ENDED])
-    messages.insert_own(transaction, {one.run_id: change.messages for one, change in changes if change.messages})
+    messages.insert_own(
+        transaction, {one.run_id: change.messages for one, change in changes if change.messages}, places
+    )
     transaction.do_many(
         SET_STATE,
         [

@@ -18,13 +18,12 @@ from core_service.ports import Append, InboxState, RunChange
 from penstock.v1.run_pb2 import EndReason, InputOutcome, Run, UnreadPolicy
 
 _NO_MESSAGE: ColumnElement[int] = literal_column("-1")
+_IS_UNREAD = inbox.c.state == literal_column(str(int(InboxState.UNREAD)))
 UNSETTLED = union_all(
     select(inputs.c.run_id, _NO_MESSAGE.label("pos"), literal_column("0").label("unread_policy"))
     .where(is_one_of(inputs.c.run_id, "ids"), inputs.c.resolved_seq.is_(None))
     .distinct(),
-    select(inbox.c.run_id, inbox.c.pos, inbox.c.unread_policy).where(
-        is_one_of(inbox.c.run_id, "ids"), inbox.c.state == literal_column(str(int(InboxState.UNREAD)))
-    ),
+    select(inbox.c.run_id, inbox.c.pos, inbox.c.unread_policy).where(is_one_of(inbox.c.run_id, "ids"), _IS_UNREAD),
 )
 # Whatever the row said: an answer that the log does not tell of never reached the handler.
 WITHDRAW = (
@@ -40,19 +39,26 @@ WITHDRAW = (
     )
 )
 LEAVE = (
-    update(inbox).where(inbox.c.run_id == text("run"), inbox.c.pos == integer("at")).values(state=given(inbox.c.state))
+    update(inbox)
+    .where(inbox.c.run_id == text("run"), inbox.c.pos == integer("at"), _IS_UNREAD)
+    .values(state=given(inbox.c.state))
 )
 BODIES = select(runs.c.run_id, runs.c.body).where(is_one_of(runs.c.run_id, "ids"))
 
 
-def ask_unsettled(transaction: Transaction, ends: Sequence[tuple[Append, RunChange]]) -> Callable[[], list[Row]]:
-    """Look for what these ends have to settle; fetched by a call (`Transaction.ask`)."""
-    return transaction.ask(UNSETTLED, ids=transaction.list([one.run_id for one, _ in ends])) if ends else list
+def ask_unsettled(transaction: Transaction, run_ids: Sequence[str]) -> Callable[[], list[Row]]:
+    """Look for what the ends of these runs may have to settle; fetched by a call (`Transaction.ask`)."""
+    return transaction.ask(UNSETTLED, ids=transaction.list(run_ids)) if run_ids else list
 
 
-def settle(transaction: Transaction, ends: Sequence[tuple[Append, RunChange]], rows: Sequence[Row]) -> None:
-    """Settle the questions and messages of runs that end: `rows` are those that `ask_unsettled` found."""
+def settle(transaction: Transaction, ends: Sequence[tuple[Append, RunChange]], unsettled: Sequence[Row]) -> None:
+    """Settle the questions and messages of runs that end.
+
+    `unsettled` is what `ask_unsettled` found, maybe of more runs, and before the ends' own notes: what those have
+    settled stays as it is.
+    """
     by_run = {one.run_id: (one, change) for one, change in ends}
+    rows = [row for row in unsettled if row[0] in by_run]
     asking = sorted(run_id for run_id, pos, _ in rows if pos < 0)
     transaction.do_many(WITHDRAW, [_withdrawn(*by_run[run_id]) for run_id in asking])
     _leave(

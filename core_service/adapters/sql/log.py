@@ -12,17 +12,18 @@ from typing import TypeAlias
 
 from sqlalchemy import insert, select
 
-from core_service.adapters.sql import changes, endings, notes
+from core_service.adapters.sql import changes, endings, messages, notes
 from core_service.adapters.sql.rows import select_heads, to_head
 from core_service.adapters.sql.schema import heads, segments
 from core_service.adapters.sql.statements import all_given, count, integer, is_one_of, text
 from core_service.adapters.sql.transaction import Transaction
 from core_service.domain import segments as records
 from core_service.domain.runs import ENDED
-from core_service.ports import Append, AppendOutcome, Head, Segment
+from core_service.ports import Append, Head, Segment
 
-WriteLog: TypeAlias = Callable[[Transaction, Sequence[Append]], set[str]]
-"""Moves the heads and stores the segments of these appends; returns the runs whose fence and seq were as expected."""
+WriteLog: TypeAlias = Callable[[Transaction, Sequence[Append]], Callable[[], set[str]]]
+"""Moves the heads and stores the segments of these appends; what it returns tells the runs whose fence and seq were as
+expected, also after the commit."""
 
 RAW = 0
 ZLIB = 1
@@ -49,28 +50,34 @@ def agent_version(started: bytes) -> str:
 # ── appending ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def append(transaction: Transaction, batch: Sequence[Append], write_log: WriteLog) -> list[AppendOutcome]:
-    """Carry out `Store.append`. Locks threads, then heads by run id, then runs (ENGINE.md, lock order)."""
+def append(transaction: Transaction, batch: Sequence[Append], write_log: WriteLog) -> Callable[[], set[str]]:
+    """Append what fence and seq allow. What is returned tells, after the commit, which runs that were.
+
+    Locks threads, then heads by run id, then runs (ENGINE.md, lock order). What changes more than logs has to know
+    first which runs may: then all that it needs is asked at once. What does not is not waited for.
+    """
     ordered = sorted(batch, key=lambda one: one.run_id)
     speaking = [one.run_id for one in ordered if one.change is not None and changes.touches_thread(one.change)]
     if speaking and transaction.dialect == "postgresql":  # SQLite has one writer
         transaction.do(changes.LOCK_THREADS, ids=transaction.list(speaking))
-    moved = write_log(transaction, ordered)
+    moving = write_log(transaction, ordered)
+    if all(one.change is None and one.noted is None for one in ordered):
+        return moving
+    places = messages.ask_places(transaction, [one.run_id for one in ordered if one.change and one.change.messages])
+    unsettled = endings.ask_unsettled(
+        transaction, [one.run_id for one in ordered if one.change and one.change.state in ENDED]
+    )
+    moved = moving()
     accepted = [one for one in ordered if one.run_id in moved]
     notes.write(transaction, [(one, one.noted) for one in accepted if one.noted is not None])
     changed = [(one, one.change) for one in accepted if one.change is not None]
-    ends = [(one, change) for one, change in changed if change.state in ENDED]
-    unsettled = endings.ask_unsettled(transaction, ends)
-    changes.apply(transaction, changed)
-    endings.settle(transaction, ends, unsettled())
-    written = moved | _written_before(transaction, [one for one in ordered if one.run_id not in moved])
-    return [AppendOutcome.WRITTEN if one.run_id in written else AppendOutcome.REFUSED for one in batch]
+    changes.apply(transaction, changed, places())
+    endings.settle(transaction, [(one, change) for one, change in changed if change.state in ENDED], unsettled())
+    return lambda: moved
 
 
-def _written_before(transaction: Transaction, refused: Sequence[Append]) -> set[str]:
+def written_before(transaction: Transaction, refused: Sequence[Append]) -> set[str]:
     """Return the runs whose log already ends where the append would end it, by the same fence (ENGINE.md, A6)."""
-    if not refused:
-        return set()
     rows = transaction.rows(ENDS_OF_LOGS, ids=transaction.list([one.run_id for one in refused]))
     ends = {run_id: (fence, last_seq) for run_id, fence, last_seq in rows}
     return {one.run_id for one in refused if ends.get(one.run_id) == (one.fence, one.last)}

@@ -5,7 +5,7 @@ An uncommitted takeover of a run makes the update wait, and then leaves that run
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from core_service.adapters.sql.transaction import Transaction
 from core_service.ports import Append
@@ -28,7 +28,7 @@ SELECT run_id FROM moved
 """
 
 
-def write_log(transaction: Transaction, ordered: Sequence[Append]) -> set[str]:
+def write_log(transaction: Transaction, ordered: Sequence[Append]) -> Callable[[], set[str]]:
     """Implements `log.WriteLog`."""
     cursor = transaction.cursor()
     cursor.execute(
@@ -42,4 +42,4 @@ def write_log(transaction: Transaction, ordered: Sequence[Append]) -> set[str]:
             "data": [one.data for one in ordered],
         },
     )
-    return {run_id for (run_id,) in cursor.fetchall()}
+    return lambda: {run_id for (run_id,) in cursor.fetchall()}

@@ -7,7 +7,7 @@ run that is alone, as on an idle machine, gets these two.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 import msgspec
@@ -38,10 +38,11 @@ _MOVE_ONE = "UPDATE heads SET last_seq = ?, acked = ? WHERE run_id = ? AND fence
 _INSERT_ONE = "INSERT INTO segments (tenant, run_id, first_seq, last_seq, codec, data) VALUES (?, ?, ?, ?, ?, ?)"
 
 
-def write_log(transaction: Transaction, ordered: Sequence[Append]) -> set[str]:
+def write_log(transaction: Transaction, ordered: Sequence[Append]) -> Callable[[], set[str]]:
     """Implements `log.WriteLog`."""
     cursor = transaction.cursor()
-    return _write_one(cursor, ordered[0]) if len(ordered) == 1 else _write_all(cursor, ordered)
+    moved = _write_one(cursor, ordered[0]) if len(ordered) == 1 else _write_all(cursor, ordered)
+    return lambda: moved
 
 
 def _write_one(cursor: Cursor, one: Append) -> set[str]:

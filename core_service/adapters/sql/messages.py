@@ -7,7 +7,7 @@ what a reader sees are the same order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import and_, false, func, insert, literal_column, select, true, update
 
@@ -109,14 +109,18 @@ def insert_input(
     transaction.do_many(INSERT, [row | {"hidden": hidden} for row in rows] if hidden else rows)
 
 
-def insert_own(transaction: Transaction, said: Mapping[str, Sequence[Message]]) -> None:
+def ask_places(transaction: Transaction, run_ids: Sequence[str]) -> Callable[[], Sequence[Row]]:
+    """Look where these runs go on to speak; fetched by a call (`Transaction.ask`)."""
+    return transaction.ask(NEXT_OWN, ids=transaction.list(run_ids)) if run_ids else list
+
+
+def insert_own(transaction: Transaction, said: Mapping[str, Sequence[Message]], places: Sequence[Row]) -> None:
     """Store what runs said, by run id, behind what they said before, and count it."""
-    if not said:
-        return
     rows: list[dict[str, Value]] = []
     counts: list[dict[str, Value]] = []
-    for run_id, tenant, thread_id, place, newest in transaction.rows(NEXT_OWN, ids=transaction.list(list(said))):
-        new = said[run_id]
+    for run_id, tenant, thread_id, place, newest in places:
+        if not (new := said.get(run_id)):
+            continue
         first = (place << PLACE_BITS) + FIRST_OWN if newest is None else newest + 1
         rows += _rows(tenant, thread_id, run_id, first, new, is_input=False)
         counts.append({"tenant_is": tenant, "thread_is": thread_id, "more": len(new)})

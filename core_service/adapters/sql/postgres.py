@@ -53,8 +53,8 @@ class Postgres:
     async def write(self, work: Callable[[Transaction], R]) -> R:
         return await self._run(self._pool, work)
 
-    async def append(self, work: Callable[[Transaction], R]) -> R:
-        return await self._run(self._appends, work)
+    async def append(self, work: Callable[[Transaction], Callable[[], R]]) -> R:
+        return await self._appends.run(lambda: self._run_here(self._appends, work, repeatable=True)())
 
     async def renew(self, work: Callable[[Transaction], R]) -> R:
         return await self._run(self._renewals, work)
@@ -82,9 +82,15 @@ class Postgres:
     async def _run(self, threads: ConnectionThreads[psycopg.Connection], work: Callable[[Transaction], R]) -> R:
         return await threads.run(lambda: self._run_here(threads, work))
 
-    def _run_here(self, threads: ConnectionThreads[psycopg.Connection], work: Callable[[Transaction], R]) -> R:
+    def _run_here(
+        self,
+        threads: ConnectionThreads[psycopg.Connection],
+        work: Callable[[Transaction], R],
+        *,
+        repeatable: bool = False,
+    ) -> R:
         for attempt in range(TRIES):
-            attempted = _Attempt(self._statements, work)
+            attempted = _Attempt(self._statements, work, repeatable=repeatable)
             try:
                 return attempted.run(threads.connection())
             except _AGAIN:
@@ -100,11 +106,12 @@ class Postgres:
 
 
 class _Attempt(Generic[R]):
-    """One transaction on one connection. `is_certain` until COMMIT is sent: if it fails before, nothing was written."""
+    """One transaction on one connection. `is_certain`: when it fails, nothing was written, or it may be made again."""
 
-    def __init__(self, statements: Statements, work: Callable[[Transaction], R]) -> None:
+    def __init__(self, statements: Statements, work: Callable[[Transaction], R], *, repeatable: bool) -> None:
         self._statements = statements
         self._work = work
+        self._is_repeatable = repeatable
         self.is_certain = True
 
     def run(self, connection: psycopg.Connection) -> R:
@@ -115,9 +122,10 @@ class _Attempt(Generic[R]):
                 begun = connection.execute("BEGIN", prepare=False)
                 transaction = Transaction(Postgres.name, self._statements, lambda: connection.cursor(binary=True))
                 result = self._work(transaction)
-                if begun.pgresult is None:  # no answer yet, maybe of a dead connection: COMMIT is not to find that out
-                    pipeline.sync()
-                self.is_certain = False
+                if not self._is_repeatable:
+                    if begun.pgresult is None:  # no answer, maybe of a dead connection: COMMIT must not find that out
+                        pipeline.sync()
+                    self.is_certain = False
                 connection.execute("COMMIT", prepare=False)
         except BaseException:
             with suppress(psycopg.Error):  # the connection may be gone, and the transaction with it

@@ -74,7 +74,10 @@ class Sqlite:
         self._queue.put(_Operation(work, future))
         return await future
 
-    append = renew = write  # there is one writer, and it lets nobody wait for more than one commit
+    async def append(self, work: Callable[[Transaction], Callable[[], R]]) -> R:
+        return await self.write(lambda transaction: work(transaction)())
+
+    renew = write  # there is one writer, and it lets nobody wait for more than one commit
 
     async def read(self, work: Callable[[Transaction], R]) -> R:
         return await self._readers.run(lambda: self._read(work))

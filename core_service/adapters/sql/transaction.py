@@ -90,8 +90,11 @@ class Database(Protocol):
         """Run an operation that changes something, and return its result once it is committed."""
         ...
 
-    async def append(self, work: Callable[[Transaction], R]) -> R:
-        """Like `write`, for the log: not behind other writes."""
+    async def append(self, work: Callable[[Transaction], Callable[[], R]]) -> R:
+        """Like `write`, for the log: not behind other writes. What the operation returns is called after the commit.
+
+        It must be one that may be made again: when it fails, it may be in the database all the same.
+        """
         ...
 
     async def renew(self, work: Callable[[Transaction], R]) -> R:
