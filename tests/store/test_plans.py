@@ -88,7 +88,7 @@ BOUNDED = {
 }
 """Partial indexes: they have only what is active or waits for somebody, and may be read from end to end."""
 
-POSTGRES_ONLY = {"changes.LOCK_THREADS"}
+POSTGRES_ONLY = {"expiry.LOCK_THREADS"}
 FEW_ROWS = {"cores", "deletions", "json_each", "CONSTANT"}
 
 

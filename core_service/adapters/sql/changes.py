@@ -8,7 +8,7 @@ from sqlalchemy import and_, case, false, func, insert, literal_column, null, se
 
 from core_service.adapters.sql import messages
 from core_service.adapters.sql.schema import heads, runs, threads, webhooks
-from core_service.adapters.sql.statements import Value, all_given, given, integer, is_one_of, now, text, unless_null
+from core_service.adapters.sql.statements import Value, all_given, given, integer, now, text, unless_null
 from core_service.adapters.sql.transaction import Row, Transaction, check_text
 from core_service.domain.ids import new_id
 from core_service.domain.runs import ENDED
@@ -33,13 +33,6 @@ CHANGE = (
 END = CHANGE.values(holds_thread=false(), ended=now())
 RELEASE = update(heads).where(heads.c.run_id == text("run")).values(owner=null(), session=null(), grace_until=null())
 
-LOCK_THREADS = (
-    select(threads.c.thread_id)
-    .select_from(threads.join(runs, and_(runs.c.tenant == threads.c.tenant, runs.c.thread_id == threads.c.thread_id)))
-    .where(is_one_of(runs.c.run_id, "ids"))
-    .order_by(threads.c.tenant, threads.c.thread_id)
-    .with_for_update(of=threads)
-)
 _is_its_thread = and_(
     threads.c.tenant == text("tenant_is"),
     threads.c.thread_id == select(runs.c.thread_id).where(_is_run).scalar_subquery(),

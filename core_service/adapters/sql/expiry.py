@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from sqlalchemy import and_, delete, exists, false, func, select, true, update
 
 from core_service.adapters.sql import deletions
-from core_service.adapters.sql.changes import LOCK_THREADS
 from core_service.adapters.sql.log import locked_heads
 from core_service.adapters.sql.messages import FIRST_OWN, PLACE_BITS, count_more
 from core_service.adapters.sql.schema import (
@@ -25,6 +24,7 @@ from core_service.adapters.sql.schema import (
     messages,
     runs,
     segments,
+    threads,
     webhooks,
 )
 from core_service.adapters.sql.statements import count, integer, is_one_of, now, text
@@ -58,6 +58,14 @@ OVERDUE = select(runs.c.run_id).where(_is_past).order_by(runs.c.ended).limit(cou
 OVERDUE_WHOLE = OVERDUE.where(
     ~exists().where(webhooks.c.run_id == runs.c.run_id, IS_TO_DELIVER),
     ~exists().where(inbox.c.run_id == runs.c.run_id, IS_TO_FOLLOW_UP),
+)
+
+LOCK_THREADS = (
+    select(threads.c.thread_id)
+    .select_from(threads.join(runs, and_(runs.c.tenant == threads.c.tenant, runs.c.thread_id == threads.c.thread_id)))
+    .where(is_one_of(runs.c.run_id, "ids"))
+    .order_by(threads.c.tenant, threads.c.thread_id)
+    .with_for_update(of=threads)
 )
 
 _of_runs = is_one_of(runs.c.run_id, "ids")

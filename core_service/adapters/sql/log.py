@@ -58,12 +58,10 @@ def append(transaction: Transaction, batch: Sequence[Append], write_log: WriteLo
     """
     ordered = sorted(batch, key=lambda one: one.run_id)
     speaking = [one.run_id for one in ordered if one.change is not None and changes.touches_thread(one.change)]
-    if speaking and transaction.dialect == "postgresql":  # SQLite has one writer
-        transaction.do(changes.LOCK_THREADS, ids=transaction.list(speaking))
+    places = messages.lock_places(transaction, speaking)
     moving = write_log(transaction, ordered)
     if all(one.change is None and one.noted is None for one in ordered):
         return moving
-    places = messages.ask_places(transaction, [one.run_id for one in ordered if one.change and one.change.messages])
     unsettled = endings.ask_unsettled(
         transaction, [one.run_id for one in ordered if one.change and one.change.state in ENDED]
     )

@@ -58,21 +58,22 @@ INPUT = (
     .where(runs.c.run_id == text("run"), runs.c.tenant == text("tenant"))
     .order_by(messages.c.pos)
 )
-NEXT_OWN = (
-    select(runs.c.run_id, runs.c.tenant, runs.c.thread_id, runs.c.queue_pos, func.max(messages.c.pos))
-    .select_from(
-        runs.outerjoin(
-            messages,
-            and_(
-                messages.c.tenant == runs.c.tenant,
-                messages.c.thread_id == runs.c.thread_id,
-                messages.c.pos >= _PLACE + literal_column(str(FIRST_OWN)),
-                messages.c.pos < _PLACE + literal_column(str(1 << PLACE_BITS)),
-            ),
-        )
+_newest_own = (
+    select(func.max(messages.c.pos))
+    .where(
+        messages.c.tenant == runs.c.tenant,
+        messages.c.thread_id == runs.c.thread_id,
+        messages.c.pos >= _PLACE + literal_column(str(FIRST_OWN)),
+        messages.c.pos < _PLACE + literal_column(str(1 << PLACE_BITS)),
     )
+    .scalar_subquery()
+)
+LOCK_PLACES = (
+    select(runs.c.run_id, runs.c.tenant, runs.c.thread_id, runs.c.queue_pos, _newest_own)
+    .select_from(threads.join(runs, and_(runs.c.tenant == threads.c.tenant, runs.c.thread_id == threads.c.thread_id)))
     .where(is_one_of(runs.c.run_id, "ids"))
-    .group_by(runs.c.run_id, runs.c.tenant, runs.c.thread_id, runs.c.queue_pos)
+    .order_by(threads.c.tenant, threads.c.thread_id)
+    .with_for_update(of=threads)
 )
 HIDE = (
     update(messages)
@@ -109,9 +110,9 @@ def insert_input(
     transaction.do_many(INSERT, [row | {"hidden": hidden} for row in rows] if hidden else rows)
 
 
-def ask_places(transaction: Transaction, run_ids: Sequence[str]) -> Callable[[], Sequence[Row]]:
-    """Look where these runs go on to speak; fetched by a call (`Transaction.ask`)."""
-    return transaction.ask(NEXT_OWN, ids=transaction.list(run_ids)) if run_ids else list
+def lock_places(transaction: Transaction, run_ids: Sequence[str]) -> Callable[[], Sequence[Row]]:
+    """Lock the threads of these runs; what is returned fetches where they go on to speak (`Transaction.ask`)."""
+    return transaction.ask(LOCK_PLACES, ids=transaction.list(run_ids)) if run_ids else list
 
 
 def insert_own(transaction: Transaction, said: Mapping[str, Sequence[Message]], places: Sequence[Row]) -> None:
