@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import grpc
 import structlog
@@ -73,6 +73,14 @@ async def _id_of(watch: Watch) -> str:
 
 
 async def _cancel(core: CoreClient, beginning: Awaitable[str]) -> None:
+    """Cancel the run whatever comes: a client may be lost twice, by a write that fails and then by its connection."""
+    cancelling = asyncio.create_task(_try_cancel(core, beginning))
+    while not cancelling.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(cancelling)
+
+
+async def _try_cancel(core: CoreClient, beginning: Awaitable[str]) -> None:
     try:
         run_id = await beginning
         request = CancelRunRequest(run_id=run_id, reason=EndReason.END_REASON_DISCONNECTED)

@@ -340,10 +340,23 @@ async def test_a_run_may_be_told_to_go_on_without_its_client(setup: Setup, of_cl
     assert not setup.core.cancelled.done()
 
 
-async def started(core: GatedCore, of_client: OfClient, *, ends_with_client: bool) -> None:
-    """Create a run, and lose the client at once."""
+@pytest.mark.parametrize("of_client", [run_of_client, watch_of_client])
+async def test_a_client_that_is_lost_twice_cancels_its_run_all_the_same(setup: Setup, of_client: OfClient) -> None:
+    losing = asyncio.create_task(started(setup.core, of_client, ends_with_client=True, lost_twice=True))
+    async with asyncio.timeout(LIMIT):
+        with pytest.raises(ConnectionResetError):
+            await losing
+
+    assert (await setup.core.cancelled).run_id == "run_1"
+
+
+async def started(core: GatedCore, of_client: OfClient, *, ends_with_client: bool, lost_twice: bool = False) -> None:
+    """Create a run, and lose the client at once: a write fails, and then the connection is seen to be lost too."""
     create = CreateRunRequest(agent_id="echo")
     async with CoreClient(core.address) as client, of_client(client, create, ends_with_client=ends_with_client):
+        task = asyncio.current_task()
+        if lost_twice and task is not None:
+            task.cancel()
         raise ConnectionResetError
 
 
