@@ -65,7 +65,12 @@ class _Flow(Collector):
     def collect(self) -> Iterable[Metric]:
         streams, watches = self._streams, self._watches
         yield GaugeMetricFamily("penstock_edge_open_streams", "Event streams that are open.", len(streams))
-        yield GaugeMetricFamily("penstock_edge_watches", "Watches that the core serves.", len(watches))
+        yield GaugeMetricFamily("penstock_edge_watches", "Watches of runs.", len(watches))
+        yield GaugeMetricFamily(
+            "penstock_edge_following_watches",
+            "Watches that are served together with another one of their run.",
+            watches.following,
+        )
         yield GaugeMetricFamily(
             "penstock_edge_watch_attached", "1 while the watch stream is up.", int(watches.is_attached)
         )

@@ -112,6 +112,7 @@ class Watch(AsyncIterator[WatchBatch]):
         "_source",
         "_taken",
         "_waiter",
+        "followers",
         "new_run",
         "patience_until",
         "run_id",
@@ -127,7 +128,9 @@ class Watch(AsyncIterator[WatchBatch]):
         self.tail = after
         """Seq of the newest event that is here: a (re)start goes on after it."""
         self.watch_id = 0
-        """Its id on the stream; 0 while it is not served."""
+        """Its id on the stream, or that of the watch it follows; 0 while it is not served."""
+        self.followers: list[Watch] | None = None
+        """For the source: watches of the same run that are served with this one."""
         self.patience_until = 0.0
         """For the source: when to give up, while there is trouble."""
         self._source = source

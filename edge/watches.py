@@ -2,6 +2,9 @@
 
 Owns the stream and its re-attachment: after silence, a break or a drain it is opened again and every watch goes on
 after the newest event it has. The reader never awaits a watcher. It does not read events, nor know who watches.
+
+Watches of one run that are level with it are served as one: the first of them leads, the others follow it, and the core
+sends each event once. Whoever falls behind is on its own until it is level again.
 """
 
 from __future__ import annotations
@@ -68,6 +71,11 @@ class Watches:
         self._dial = dial
         self._limits = limits
         self._served: dict[int, Watch] = {}
+        """By id on the stream; followers stand with the watch that leads them."""
+        self._leaders: dict[str, Watch] = {}
+        """By run: whom a watch that is level may follow."""
+        self._level: list[Watch] = []
+        """Watches that have caught up and may follow another one of their run."""
         self._ids = itertools.count(1)
         self._outbox: deque[WatchAction] = deque()
         self._asked = asyncio.Event()
@@ -91,7 +99,12 @@ class Watches:
         await asyncio.wait([self._task])
 
     def __len__(self) -> int:
-        return len(self._served)
+        return sum(1 + len(watch.followers or ()) for watch in self._served.values())
+
+    @property
+    def following(self) -> int:
+        """How many of them are served together with another one of their run."""
+        return len(self) - len(self._served)
 
     def open(self, run_id: str, *, after: int) -> Watch:
         """Return a watch of the events after a seq. It is served from its first use on."""
@@ -112,10 +125,58 @@ class Watches:
 
     def stop(self, watch: Watch) -> None:
         """Serve the watch no more. Part of `Source`."""
-        if self._served.pop(watch.watch_id, None) is not None:
-            self._send(WatchAction(stop=WatchStop(watch_id=watch.watch_id)))
+        leader = self._served.get(watch.watch_id)
+        if leader is watch:
+            self._succeed(watch)
+        elif leader is not None and leader.followers is not None:
+            leader.followers.remove(watch)
         watch.watch_id = 0
         watch.patience_until = 0.0
+
+    def _succeed(self, leader: Watch) -> None:
+        """Let the next of those who follow lead, or have the core stop."""
+        followers, leader.followers = leader.followers, None
+        leads = self._leaders.get(leader.run_id) is leader
+        if followers:
+            successor = self._served[leader.watch_id] = followers.pop(0)
+            successor.followers = followers
+            self._leaders[leader.run_id] = successor
+            return
+        if leads:
+            del self._leaders[leader.run_id]
+        del self._served[leader.watch_id]
+        self._send(WatchAction(stop=WatchStop(watch_id=leader.watch_id)))
+
+    def _follow(self) -> None:
+        """Serve those who are level with another watch of their run together with it.
+
+        Asked after each message: one message brings all watches of a run to the same event.
+        """
+        waiting = []
+        for watch in self._level:
+            if self._served.get(watch.watch_id) is not watch:
+                continue
+            leader = self._leaders.setdefault(watch.run_id, watch)
+            if leader is watch:
+                continue
+            if leader.tail != watch.tail:
+                waiting.append(watch)
+                continue
+            self._succeed(watch)
+            watch.watch_id = leader.watch_id
+            leader.followers = [*(leader.followers or ()), watch]
+        self._level = waiting
+
+    def _over(self, watch_id: int) -> list[Watch]:
+        """Forget an id that the core serves no more. Returns who was served by it."""
+        leader = self._served.pop(watch_id)
+        if self._leaders.get(leader.run_id) is leader:
+            del self._leaders[leader.run_id]
+        served = [leader, *(leader.followers or ())]
+        leader.followers = None
+        for watch in served:
+            watch.watch_id = 0
+        return served
 
     def _send(self, action: WatchAction) -> None:
         self._outbox.append(action)
@@ -182,6 +243,8 @@ class Watches:
                         self._attached()
                     for part in response.parts:
                         self._deliver(part)
+                    if self._level:
+                        self._follow()
         except TimeoutError:
             log.warning("watch stream is silent", seconds=self._limits.silence)
         except grpc.aio.AioRpcError as error:
@@ -199,7 +262,7 @@ class Watches:
         """Start the patience of those who wait, end those who have waited too long, and ask for another attempt."""
         if self.is_attached:
             code = "OK" if failure is None else failure.code().name
-            log.warning("watch stream ended", code=code, watches=len(self._served))
+            log.warning("watch stream ended", code=code, watches=len(self))
         self.is_attached = False
         if failure is not None and failure.code() in FINAL_CODES:
             self._fail_all(refusal_of(failure))
@@ -212,26 +275,28 @@ class Watches:
             self._asked.set()
 
     def _deliver(self, part: WatchPart) -> None:
-        watch = self._served.get(part.watch_id)
-        if watch is None:
+        leader = self._served.get(part.watch_id)
+        if leader is None:
             return  # stopped while this was under way
-        has_room = watch.put(part)
+        watches = [leader, *leader.followers] if leader.followers else (leader,)
+        full = [watch for watch in watches if not watch.put(part)]
         if part.HasField("error"):
-            self._refused(watch, part.error)
+            for watch in self._over(part.watch_id):
+                self._refused(watch, part.error)
             return
-        watch.patience_until = 0.0
+        leader.patience_until = 0.0
         if part.ended:
-            del self._served[part.watch_id]
-            watch.watch_id = 0
-        elif not has_room:
+            self._over(part.watch_id)
+            return
+        if part.caught_up:
+            self._level.append(leader)
+        for watch in full:
             self.overflows += 1
             self.stop(watch)
 
     def _refused(self, watch: Watch, error: WatchError) -> None:
         """Try again what may pass (a drain, a store that is away); hand on the rest."""
         loop = asyncio.get_running_loop()
-        del self._served[watch.watch_id]
-        watch.watch_id = 0
         watch.patience_until = watch.patience_until or self._patience(watch)
         pause = random.uniform(0.5, 1.0) * LONGEST_PAUSE / 2
         if _may_pass(error) and loop.time() + pause < watch.patience_until:
@@ -245,10 +310,9 @@ class Watches:
             self.start(watch)
             watch.patience_until = patience
 
-    def _fail(self, watch: Watch, refusal: Refusal) -> None:
-        del self._served[watch.watch_id]
-        watch.watch_id = 0
-        watch.fail(refusal)
+    def _fail(self, leader: Watch, refusal: Refusal) -> None:
+        for watch in self._over(leader.watch_id):
+            watch.fail(refusal)
 
     def _fail_all(self, refusal: Refusal) -> None:
         for watch in list(self._served.values()):
