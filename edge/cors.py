@@ -19,6 +19,7 @@ EXPOSED = ", ".join(
         "Retry-After",
         "X-Request-Id",
         "X-Run-Id",
+        "X-Run-Steered",
         "X-Thread-Id",
         "x-vercel-ai-ui-message-stream",
     )

@@ -143,6 +143,8 @@ class ScriptedCore(ScriptedCalls):
         """What it knows of threads."""
         self.said = [SAID]
         """The messages of runs that have no others."""
+        self.steers = False
+        """Input goes to the active run of the thread."""
         self.is_mute = False
         """Watch streams say nothing at all."""
         self.port = 0
@@ -229,7 +231,7 @@ class Runs(RunServiceServicer):
         if isinstance(run, Refuse):
             await refuse(context, run)
             raise AssertionError
-        return CreateRunResponse(run=run)
+        return CreateRunResponse(run=run, steered=self._core.steers)
 
     async def GetRun(self, request: GetRunRequest, context: Context) -> GetRunResponse:
         await self._core.note("GetRun", request, context)

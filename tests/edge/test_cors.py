@@ -16,7 +16,9 @@ from tests.edge.hello_log import whole
 from tests.edge.scripted_core import ScriptedCore
 
 APP = "https://app.example"
-EXPOSED = "ETag, Location, Retry-After, X-Request-Id, X-Run-Id, X-Thread-Id, x-vercel-ai-ui-message-stream"
+EXPOSED = (
+    "ETag, Location, Retry-After, X-Request-Id, X-Run-Id, X-Run-Steered, X-Thread-Id, x-vercel-ai-ui-message-stream"
+)
 ASKED = {
     "Origin": APP,
     "Access-Control-Request-Method": "POST",

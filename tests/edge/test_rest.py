@@ -68,6 +68,15 @@ async def test_a_thread_is_created_with_an_id_of_the_clients_choice(
         assert response.status == 201
 
 
+@pytest.mark.parametrize(("steers", "told"), [(True, "true"), (False, None)])
+async def test_input_that_went_to_the_active_run_is_told_from_a_new_run(
+    core: ScriptedCore, http: aiohttp.ClientSession, *, steers: bool, told: str | None
+) -> None:
+    core.steers = steers
+    async with http.post("/v1/runs", json=CREATE) as response:
+        assert (response.status, response.headers.get("X-Run-Steered")) == (202, told)
+
+
 async def test_runs_are_listed_with_filters(core: ScriptedCore, http: aiohttp.ClientSession) -> None:
     core.log()
     query = {

@@ -70,10 +70,11 @@ class Runs:
             return await self._stream_new(request)
         seconds = query.seconds(request, "wait", most=LONGEST_WAIT)
         create = await self._read_create(request)
-        run = (await self._core.call(self._core.runs.CreateRun, create)).run
+        answer = await self._core.call(self._core.runs.CreateRun, create)
         if seconds:
-            return await self._wait(run, seconds)
-        return shapes.json(flat(run), status=202, headers=self._created_headers(run))
+            return await self._wait(answer.run, seconds)
+        steered = {"X-Run-Steered": "true"} if answer.steered else {}
+        return shapes.json(flat(answer.run), status=202, headers=self._created_headers(answer.run) | steered)
 
     @operation("List runs, the newest first.", query=(*shapes.PAGE, *FILTERS), answer=Run, page_of="runs")
     async def list(self, request: web.Request) -> web.Response:
