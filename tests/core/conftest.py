@@ -34,33 +34,22 @@ def clock() -> HandClock:
     return HandClock()
 
 
-async def _running(core: RunningCore) -> AsyncIterator[RunningCore]:
-    """Start a core; at the end stop it and read everything back."""
-    await core.start()
-    try:
-        yield core
-    finally:
-        await core.hang_up()
-        await core.stop()
-    core.check()
-
-
 @pytest.fixture
 async def core(sqlite_place: Place) -> AsyncIterator[RunningCore]:
     """A core on SQLite."""
-    async for running in _running(RunningCore(sqlite_place)):
+    async with RunningCore(sqlite_place) as running:
         yield running
 
 
 @pytest.fixture
 async def any_core(any_place: Place) -> AsyncIterator[RunningCore]:
     """A core on SQLite, and one on PostgreSQL."""
-    async for running in _running(RunningCore(any_place)):
+    async with RunningCore(any_place) as running:
         yield running
 
 
 @pytest.fixture
 async def timed_core(sqlite_place: Place, clock: HandClock) -> AsyncIterator[RunningCore]:
     """A core on SQLite that lives by the test's clock."""
-    async for running in _running(RunningCore(sqlite_place, clock=clock)):
+    async with RunningCore(sqlite_place, clock=clock) as running:
         yield running

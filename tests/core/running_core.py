@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import grpc
 from grpc_health.v1 import health, health_pb2
@@ -88,6 +89,19 @@ class RunningCore:
         self._stop = asyncio.Event()
 
     # ── start and stop ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop, and read everything back."""
+        await self.hang_up()
+        await self.stop()
+        if error is None:
+            self.check()
 
     async def start(self, **changes: object) -> None:
         """Start a core; `changes` of its settings stay."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -32,18 +30,6 @@ from tests.core.waits import until
 
 ROUND = 40.0
 """Seconds within which each agent is looked at."""
-
-
-@asynccontextmanager
-async def serving(core: RunningCore) -> AsyncIterator[RunningCore]:
-    """Start a core, and at the end stop it and read everything back."""
-    await core.start()
-    try:
-        yield core
-    finally:
-        await core.hang_up()
-        await core.stop()
-    core.check()
 
 
 async def keep(core: RunningCore, agent_id: str = "", **kept: timedelta) -> RetentionPolicy:
@@ -113,7 +99,7 @@ async def test_bad_policies_are_refused_with_the_field(core: RunningCore) -> Non
 
 
 async def test_expired_events_are_refused_with_the_oldest_and_the_run_is_still_told(any_place: Place) -> None:
-    async with serving(RunningCore(any_place)) as core:
+    async with RunningCore(any_place) as core:
         key = "the-same"
         run = await ended_run(core, "one ", "two", request_id=key)
         await core.restart(keep_events=0.001)
@@ -148,7 +134,7 @@ async def test_events_that_were_in_memory_expire_with_the_others(timed_core: Run
 
 
 async def test_snapshot_of_a_run_without_events_is_made_of_its_messages(any_place: Place) -> None:
-    async with serving(RunningCore(any_place)) as core:
+    async with RunningCore(any_place) as core:
         await ended_run(core, "before", thread_id="t")
         run = await ended_run(core, "one ", "two", thread_id="t")
         whole = await core.snapshot(run.id)
@@ -160,7 +146,7 @@ async def test_snapshot_of_a_run_without_events_is_made_of_its_messages(any_plac
 
 
 async def test_watchers_that_page_while_events_expire_see_no_gap(any_place: Place) -> None:
-    async with serving(RunningCore(any_place)) as core:
+    async with RunningCore(any_place) as core:
         run = await ended_run(core, *map(str, range(40)))
         await core.restart()  # nothing is in memory: they page through the store
         gate = core.store.hold("read_segments", when=lambda run_id, **cursor: cursor["after_seq"] > 0, times=2)
@@ -277,7 +263,7 @@ async def test_watcher_of_a_run_that_expires_as_a_whole_hears_that_it_is_gone(
 async def test_policy_of_an_agent_wins_over_the_tenants_and_that_over_the_settings(
     sqlite_place: Place, clock: HandClock
 ) -> None:
-    async with serving(RunningCore(sqlite_place, clock=clock, keep_events=1.0)) as core:
+    async with RunningCore(sqlite_place, clock=clock, keep_events=1.0) as core:
         worker = await core.connected_worker(agent("echo"), agent("calls"), credit=2)
         runs = {}
         for agent_id in ("echo", "calls"):
@@ -331,7 +317,7 @@ async def test_store_that_is_away_delays_the_expiry(timed_core: RunningCore, clo
 
 
 async def test_more_runs_than_one_portion_takes_expire_in_one_go(any_place: Place) -> None:
-    async with serving(RunningCore(any_place, max_queued_per_agent=1_000)) as core:
+    async with RunningCore(any_place, max_queued_per_agent=1_000) as core:
         worker = await core.connected_worker(credit=250)
         made = await asyncio.gather(*(core.create() for _ in range(250)))
         for _ in made:
@@ -347,7 +333,7 @@ async def has_no_segments(core: RunningCore) -> bool:
 
 
 async def test_what_a_run_said_stays_in_its_thread_when_its_events_expire(any_place: Place) -> None:
-    async with serving(RunningCore(any_place)) as core:
+    async with RunningCore(any_place) as core:
         run = await ended_run(core, "kept", thread_id="t")
         await core.restart(keep_events=0.001)
         await expired(core, run)

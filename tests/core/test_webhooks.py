@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -39,17 +38,9 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield running
 
 
-@asynccontextmanager
-async def serving(place: Place, clock: HandClock | None = None, **settings: object) -> AsyncIterator[RunningCore]:
-    """A core that may call the receiver; at the end everything is read back."""
-    core = RunningCore(place, clock=clock, **(OPEN | settings))
-    await core.start()
-    try:
-        yield core
-    finally:
-        await core.hang_up()
-        await core.stop()
-    core.check()
+def serving(place: Place, clock: HandClock | None = None, **settings: object) -> RunningCore:
+    """A core that may call the receiver."""
+    return RunningCore(place, clock=clock, **(OPEN | settings))
 
 
 def told(url: str, **fields: Any) -> RunOptions:

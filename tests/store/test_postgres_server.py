@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import psycopg
 import pytest
@@ -14,7 +15,7 @@ from core_service.adapters.store_sql import open_postgres
 from core_service.domain.errors import InvalidArgument, StoreUnavailable
 from core_service.ports import AppendOutcome, Page, RequestKey, RunFilter
 from tests.store.conftest import TEMPLATE, PostgresServer
-from tests.store.cut import commit_cutter
+from tests.store.cut import CommitCutter, commit_cutter
 from tests.store.world import TENANT, HandClock, World, output, texts
 
 CUT_ALL = """
@@ -61,41 +62,41 @@ async def test_connections_that_were_cut_while_idle_are_replaced_unseen(
         assert len(await store.heads([new.run.id for new in news])) == 20
 
 
-async def test_a_commit_whose_answer_was_lost_counts_once(postgres: PostgresServer, clock: HandClock) -> None:
-    url = postgres.create(template=TEMPLATE)
-    name = str(conninfo_to_dict(url)["dbname"])
+@asynccontextmanager
+async def cut_world(postgres: PostgresServer, clock: HandClock) -> AsyncIterator[tuple[CommitCutter, World]]:
+    """A store whose connection may be cut behind a COMMIT."""
+    name = str(conninfo_to_dict(postgres.create(template=TEMPLATE))["dbname"])
     async with commit_cutter(postgres.socket) as cutter:
         through = f"postgresql://postgres@127.0.0.1:{cutter.port}/{name}?sslmode=disable&gssencmode=disable"
         async with open_postgres(through, pool_size=1) as store:
-            world = World(store, clock)
-            run = await world.running()
-            cutter.cut_next_commit = True
-            append = world.ending(run, "bye")
-            assert await world.append(append) == [AppendOutcome.WRITTEN]
-            assert not cutter.cut_next_commit
-            assert await world.append(append) == [AppendOutcome.WRITTEN]
-            assert await world.log(run.id) == [1, 2, 3]
-            messages = await store.list_messages(TENANT, run.thread_id, after_pos=-1, limit=10)
-            assert texts([message for _, message in messages]) == ["hello", "bye"]
+            yield cutter, World(store, clock)
+
+
+async def test_a_commit_whose_answer_was_lost_counts_once(postgres: PostgresServer, clock: HandClock) -> None:
+    async with cut_world(postgres, clock) as (cutter, world):
+        run = await world.running()
+        cutter.cut_next_commit = True
+        append = world.ending(run, "bye")
+        assert await world.append(append) == [AppendOutcome.WRITTEN]
+        assert not cutter.cut_next_commit
+        assert await world.append(append) == [AppendOutcome.WRITTEN]
+        assert await world.log(run.id) == [1, 2, 3]
+        messages = await world.store.list_messages(TENANT, run.thread_id, after_pos=-1, limit=10)
+        assert texts([message for _, message in messages]) == ["hello", "bye"]
 
 
 async def test_a_create_whose_answer_was_lost_is_told_and_makes_one_run(
     postgres: PostgresServer, clock: HandClock
 ) -> None:
-    url = postgres.create(template=TEMPLATE)
-    name = str(conninfo_to_dict(url)["dbname"])
-    async with commit_cutter(postgres.socket) as cutter:
-        through = f"postgresql://postgres@127.0.0.1:{cutter.port}/{name}?sslmode=disable&gssencmode=disable"
-        async with open_postgres(through, pool_size=1) as store:
-            world = World(store, clock)
-            await world.running()
-            cutter.cut_next_commit = True
-            key = RequestKey("create", "once", b"the same")
-            with pytest.raises(StoreUnavailable):
-                await world.create(world.new_run(request=key))
-            repeated = await world.create(world.new_run(request=key))
-            assert repeated.repeated
-            assert len(await store.list_runs(TENANT, RunFilter(), Page(10))) == 2
+    async with cut_world(postgres, clock) as (cutter, world):
+        await world.running()
+        cutter.cut_next_commit = True
+        key = RequestKey("create", "once", b"the same")
+        with pytest.raises(StoreUnavailable):
+            await world.create(world.new_run(request=key))
+        repeated = await world.create(world.new_run(request=key))
+        assert repeated.repeated
+        assert len(await world.store.list_runs(TENANT, RunFilter(), Page(10))) == 2
 
 
 async def test_a_database_that_is_not_there_is_unavailable_not_an_error(
