@@ -213,7 +213,7 @@ class WorkerProtocol(Refusal):
 
 
 class DueTimePassed(Exception):
-    """A due time is not its schedule's next one any more: another core was faster, or the schedule was paused."""
+    """A due time is not its schedule's next one any more: another core was faster, or it was paused or deleted."""
 
 
 class InvalidOutput(Exception):

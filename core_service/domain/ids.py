@@ -10,27 +10,9 @@ _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [first + second for first in _DIGITS for second in _DIGITS]
 _SHIFTS = range(120, -1, -10)  # thirteen pairs of digits are 130 bits, the first two of them zeros
 
-_RANDOM_BYTES = 10
-_AT_ONCE = 256
-_random: list[bytes] = []
-"""Asked for many at a time: each call of the system gives the interpreter lock away, and waits to have it back."""
-
 
 def new_id(prefix: str) -> str:
     """Return `<prefix>_` and 26 characters: 48 bits of Unix milliseconds, then 80 random bits, as a ULID has them."""
     millis = time.time_ns() // 1_000_000
-    number = millis << 80 | int.from_bytes(_random_bytes(), "big")
+    number = millis << 80 | int.from_bytes(os.urandom(10), "big")
     return f"{prefix}_{''.join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])}"
-
-
-def _random_bytes() -> bytes:
-    try:
-        return _random.pop()
-    except IndexError:
-        fresh = os.urandom(_AT_ONCE * _RANDOM_BYTES)
-        first, *others = [fresh[at : at + _RANDOM_BYTES] for at in range(0, len(fresh), _RANDOM_BYTES)]
-        _random.extend(others)
-        return first
-
-
-os.register_at_fork(after_in_child=_random.clear)  # a child that shares them would make the same ids

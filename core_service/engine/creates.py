@@ -114,7 +114,7 @@ class Creates:
         await self._webhooks.check(request.options.webhook_url)
         return await self._errands.run(self._create(tenant, request))
 
-    async def create_due(self, tenant: str, request: CreateRunRequest, due: DueTime) -> CreateRunResponse:
+    async def create_scheduled(self, tenant: str, request: CreateRunRequest, due: DueTime) -> CreateRunResponse:
         """Create the run of a schedule, and go on to its next time. Raises DueTimePassed."""
         await self._webhooks.check(request.options.webhook_url)
         return await self._errands.run(self._create(tenant, request, _Cause(due=due)))

@@ -136,7 +136,7 @@ class Schedules:
         """Create one run and go on to the next time. False: that is not decided, and the next turn does it again."""
         time = DueTime(due.schedule.id, due.time, self._following(due))
         try:
-            refusal = await self._refusal(due, time)
+            refusal = await self._try_create(due, time)
             if refusal and not await self._store.refuse(time, refusal):
                 return True
         except (StoreUnavailable, StoreFull, CoreDraining) as error:
@@ -147,10 +147,10 @@ class Schedules:
         self._metrics.scheduled.labels("refused" if refusal else "created").inc()
         return True
 
-    async def _refusal(self, due: DueSchedule, time: DueTime) -> str:
+    async def _try_create(self, due: DueSchedule, time: DueTime) -> str:
         """Create the run. Returns why it was refused; empty when it was not."""
         try:
-            await self._creates.create_due(due.tenant, schedules.run_request(due.schedule), time)
+            await self._creates.create_scheduled(due.tenant, schedules.run_request(due.schedule), time)
         except (StoreUnavailable, StoreFull, CoreDraining, DueTimePassed):
             raise
         except Refusal as error:

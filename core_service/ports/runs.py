@@ -17,7 +17,8 @@ class RunStore(Protocol):
 
         Creates the thread if it does not exist. The policies INTERRUPT and ROLLBACK note a cancel for every active run
         of the thread and queue the new one. Refuses with IdempotencyMismatch, ThreadBusy, ThreadWaiting, QueueFull; a
-        child of an ended run with RunHasEnded, of one too deep with DepthExceeded, of none with RunNotFound.
+        child of an ended run with RunHasEnded, of one too deep with DepthExceeded, of none with RunNotFound. Raises
+        DueTimePassed when `new.due` is not its schedule's next time any more.
         """
         ...
 

@@ -19,7 +19,7 @@ WAIT = 10.0
 Matches = Callable[..., bool]
 
 PARTS = ("retention", "schedules", "webhooks")
-"""Ports within the store's. The gates of their methods have names like `schedules.advance`."""
+"""Ports within the store's. The gates of their methods have names like `schedules.refuse`."""
 
 
 class Gate:

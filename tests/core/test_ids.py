@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,20 +10,6 @@ from core_service.domain.ids import new_id
 
 CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 MANY = 5_000
-
-FORKED = """
-import os
-from core_service.domain.ids import new_id
-new_id("run")
-read, write = os.pipe()
-child = os.fork()
-mine = [new_id("run") for _ in range(100)]
-if child == 0:
-    os.write(write, " ".join(mine).encode())
-    os._exit(0)
-os.waitpid(child, 0)
-print(len({one.split("_")[1][10:] for one in mine + os.read(read, 100_000).decode().split()}))
-"""
 
 
 def decoded(text: str) -> int:
@@ -57,8 +41,3 @@ def test_ids_of_many_threads_are_different() -> None:
     with ThreadPoolExecutor(8) as threads:
         made = [one for part in threads.map(lambda _: [new_id("x") for _ in range(MANY)], range(8)) for one in part]
     assert len({one[-16:] for one in made}) == 8 * MANY
-
-
-def test_a_forked_process_makes_ids_of_its_own() -> None:
-    told = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True, timeout=60)
-    assert told.stdout.strip() == "200"

@@ -19,7 +19,7 @@ from core_service.domain.errors import (
 from core_service.domain.runs import CANCELLED, QUEUED, WAITING, end_state
 from core_service.ports import Answer, AppendOutcome, InputFilter, Noted, Page, RequestKey, RunChange
 from penstock.v1.run_pb2 import EndReason, Input, InputOutcome
-from tests.store.world import ANSWERED, PAST, TENANT, World, output, question, records
+from tests.store.world import ANSWERED, PAST, TENANT, World, output, question, records, resolved
 
 USER = EndReason.END_REASON_USER
 INPUT_EXPIRED = EndReason.END_REASON_INPUT_EXPIRED
@@ -320,6 +320,25 @@ async def test_a_listed_question_names_its_run(world: World) -> None:
     assert await world.store.list_inputs(TENANT, InputFilter(), Page(10)) == [found]
     assert await world.store.get_input("elsewhere", input_id) is None
     assert await world.store.list_inputs("elsewhere", InputFilter(), Page(10)) == []
+
+
+async def test_question_that_was_asked_by_the_append_of_the_end_is_withdrawn(world: World) -> None:
+    run = await world.running()
+    told, untold = question("told", 3), question("untold", 4)
+    noted = Noted(asked=(told, untold), resolved=((told.request.id, 5),))
+    data = records(3, 4) + resolved(5, told.request.id, DECLINED) + records(6, 6)
+    await world.append(dataclasses.replace(world.ending(run), last=6, data=data, noted=noted))
+    assert await outcomes(world, run.id) == [(DECLINED, "", 5), (WITHDRAWN, "", 6)]
+    assert await ids(world, InputFilter(is_open=True)) == []
+
+
+async def test_question_that_was_withdrawn_while_its_run_goes_on_takes_no_answer(world: World) -> None:
+    run, (input_id,) = await world.asking("ok")
+    await world.append(output(run.id, expected=4, noted=Noted(resolved=((input_id, 5),))))
+    with pytest.raises(InputAnswered) as caught:
+        await world.answer(run.id, input_id)
+    assert caught.value.metadata["outcome"] == "withdrawn"
+    assert await outcomes(world, run.id) == [(WITHDRAWN, "", 5)]
 
 
 # ── signals ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -113,6 +113,34 @@ async def test_a_repeat_returns_the_run_as_it_is_now(world: World) -> None:
     assert again.run == await world.store.get_run(TENANT, first.run.id)
 
 
+async def test_repeats_and_refusals_leave_the_thread_as_it_is(world: World) -> None:
+    """A create locks its thread, made if need be, before it knows whether it goes on."""
+    first = await world.create(world.new_run(thread_id="t", request=key("one")))
+    thread = "SELECT thread_id, queue_seq, message_count, state, state_version, updated FROM threads"
+    before = await world.rows(thread)
+    for thread_id in ("t", "another"):
+        new = world.new_run(thread_id=thread_id, request=key("one"))
+        again = await world.create(dataclasses.replace(new, state_json='{"by":"the repeat"}'))
+        assert (again.repeated, again.run.id) == (True, first.run.id)
+    with pytest.raises(IdempotencyMismatch):
+        await world.create(world.new_run(thread_id="t", request=key("one", b"another body")))
+    with pytest.raises(ThreadBusy):
+        await world.create(world.new_run(thread_id="t", request=key("two"), policy=BusyPolicy.BUSY_POLICY_REJECT))
+    assert await world.rows(thread) == before
+    assert await world.rows("SELECT key FROM idempotency") == [("one",)]
+
+
+async def test_repeats_among_fresh_creates_take_nothing_along(world: World) -> None:
+    first = await world.create(world.new_run(thread_id="t", request=key("one")))
+    async with asyncio.timeout(30):
+        made = await asyncio.gather(
+            *(world.create(world.new_run(thread_id="t", request=key("one"))) for _ in range(20)),
+            *(world.create(world.new_run(thread_id="t")) for _ in range(10)),
+        )
+    assert [one.run.id for one in made[:20]] == [first.run.id] * 20
+    assert await world.rows("SELECT queue_seq, message_count FROM threads") == [(11, 11)]
+
+
 async def test_the_same_request_id_with_another_body_is_refused(world: World) -> None:
     first = await world.create(world.new_run(request=key("one")))
     other = world.new_run(request=key("one", b"another body"))

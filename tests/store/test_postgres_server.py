@@ -85,6 +85,58 @@ async def test_a_commit_whose_answer_was_lost_counts_once(postgres: PostgresServ
         assert texts([message for _, message in messages]) == ["hello", "bye"]
 
 
+async def test_commits_of_plain_appends_whose_answers_were_lost_count_once(
+    postgres: PostgresServer, clock: HandClock
+) -> None:
+    async with cut_world(postgres, clock) as (cutter, world):
+        one, two = await world.running(), await world.running()
+        for seq in range(2, 6):
+            cutter.cut_next_commit = True
+            outcomes = await world.append(output(one.id, expected=seq), output(two.id, expected=seq))
+            assert (outcomes, cutter.cut_next_commit) == ([AppendOutcome.WRITTEN] * 2, False)
+        assert await world.log(one.id) == await world.log(two.id) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_append_with_a_refused_run_waits_for_no_other_operation(
+    postgres: PostgresServer, clock: HandClock
+) -> None:
+    """The log has a connection of its own, also for the question whether the refused one was written before."""
+    url = postgres.create(template=TEMPLATE)
+    async with open_postgres(url, pool_size=1) as store:
+        world = World(store, clock)
+        mine, lost = await world.running(), await world.running()
+        await world.running("held")
+        with psycopg.connect(url) as somebody:
+            somebody.execute("SELECT 1 FROM threads WHERE thread_id = 'held' FOR UPDATE")
+            waiting = asyncio.create_task(world.create(world.new_run(thread_id="held")))
+            async with asyncio.timeout(10):
+                outcomes = await world.append(output(mine.id), output(lost.id, fence=7))
+            assert outcomes == [AppendOutcome.WRITTEN, AppendOutcome.REFUSED]
+            assert not waiting.done()
+        await waiting
+
+
+async def test_an_end_that_speaks_waits_for_its_thread(postgres: PostgresServer, clock: HandClock) -> None:
+    url = postgres.create(template=TEMPLATE)
+    async with open_postgres(url, pool_size=1) as store:
+        world = World(store, clock)
+        run = await world.running("held")
+        with psycopg.connect(url) as somebody:
+            somebody.execute("SELECT 1 FROM threads WHERE thread_id = 'held' FOR UPDATE")
+            ending = asyncio.create_task(world.append(world.ending(run, "bye")))
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE%'"
+            async with asyncio.timeout(10):
+                while (await asyncio.to_thread(read, url, waits)) != [(1,)]:
+                    pass
+            assert not ending.done()
+        assert await ending == [AppendOutcome.WRITTEN]
+
+
+def read(url: str, query: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(query).fetchall()
+
+
 async def test_a_create_whose_answer_was_lost_is_told_and_makes_one_run(
     postgres: PostgresServer, clock: HandClock
 ) -> None:

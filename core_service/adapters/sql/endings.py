@@ -55,11 +55,12 @@ def settle(transaction: Transaction, ends: Sequence[tuple[Append, RunChange]], u
     """Settle the questions and messages of runs that end.
 
     `unsettled` is what `ask_unsettled` found, maybe of more runs, and before the ends' own notes: what those have
-    settled stays as it is.
+    settled stays as it is, and what they asked is looked for again.
     """
     by_run = {one.run_id: (one, change) for one, change in ends}
     rows = [row for row in unsettled if row[0] in by_run]
-    asking = sorted(run_id for run_id, pos, _ in rows if pos < 0)
+    just_asked = {one.run_id for one, _ in ends if one.noted is not None and one.noted.asked}
+    asking = sorted(just_asked.union(run_id for run_id, pos, _ in rows if pos < 0))
     transaction.do_many(WITHDRAW, [_withdrawn(*by_run[run_id]) for run_id in asking])
     _leave(
         transaction, {run_id: change for run_id, (_, change) in by_run.items()}, [row for row in rows if row[1] >= 0]

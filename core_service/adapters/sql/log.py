@@ -1,7 +1,7 @@
 """The log: appends of many runs in one transaction (ENGINE.md, A1–A6), and reading.
 
 What an append does to `heads` and `segments` is the one place where the databases have SQL of their own
-(`log_sqlite.py`, `log_postgres.py`): each a function from appends to the runs that took theirs.
+(`log_sqlite.py`, `log_postgres.py`): each writes appends, and tells once it is asked which runs took theirs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from core_service.domain.runs import ENDED
 from core_service.ports import Append, Head, Segment
 
 WriteLog: TypeAlias = Callable[[Transaction, Sequence[Append]], Callable[[], set[str]]]
-"""Moves the heads and stores the segments of these appends; what it returns tells the runs whose fence and seq were as
-expected, also after the commit."""
+"""Moves the heads and stores the segments of these appends. What it returns tells, once, and also after the commit, the
+runs whose fence and seq were as expected."""
 
 RAW = 0
 ZLIB = 1
@@ -74,11 +74,15 @@ def append(transaction: Transaction, batch: Sequence[Append], write_log: WriteLo
     return lambda: moved
 
 
-def written_before(transaction: Transaction, refused: Sequence[Append]) -> set[str]:
-    """Return the runs whose log already ends where the append would end it, by the same fence (ENGINE.md, A6)."""
-    rows = transaction.rows(ENDS_OF_LOGS, ids=transaction.list([one.run_id for one in refused]))
-    ends = {run_id: (fence, last_seq) for run_id, fence, last_seq in rows}
-    return {one.run_id for one in refused if ends.get(one.run_id) == (one.fence, one.last)}
+def written_before(transaction: Transaction, refused: Sequence[Append]) -> Callable[[], set[str]]:
+    """Look which logs already end where the append would end them, by the same fence (ENGINE.md, A6)."""
+    rows = transaction.ask(ENDS_OF_LOGS, ids=transaction.list([one.run_id for one in refused]))
+
+    def written() -> set[str]:
+        ends = {run_id: (fence, last_seq) for run_id, fence, last_seq in rows()}
+        return {one.run_id for one in refused if ends.get(one.run_id) == (one.fence, one.last)}
+
+    return written
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,8 +1,8 @@
 """PostgreSQL: appends on a connection of their own, the lease on another, the rest on a pool (ENGINE.md, A2, B3).
 
 Each operation is one transaction in pipeline mode: what returns nothing is sent without waiting. A connection that
-broke while it was idle is replaced unseen; once COMMIT is sent, only the caller can find out what became of it. It
-knows no table.
+broke while it was idle is replaced unseen; once COMMIT is sent, only the caller can find out what became of it, but for
+appends, which are made again. It knows no table.
 """
 
 from __future__ import annotations

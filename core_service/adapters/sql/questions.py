@@ -22,6 +22,7 @@ from core_service.ports import Answer, Head, InputFilter, Page, RequestKey
 from penstock.v1.run_pb2 import Input, InputOutcome
 
 EXPIRED = InputOutcome.INPUT_OUTCOME_EXPIRED
+WITHDRAWN = InputOutcome.INPUT_OUTCOME_WITHDRAWN
 
 _is_over = and_(inputs.c.expires.is_not(None), inputs.c.expires <= now())
 ASKED = select(inputs.c.input_id, inputs.c.outcome, inputs.c.answered_by, _is_over.label("over")).where(
@@ -29,7 +30,7 @@ ASKED = select(inputs.c.input_id, inputs.c.outcome, inputs.c.answered_by, _is_ov
 )
 SETTLE = (
     update(inputs)
-    .where(inputs.c.input_id == text("input"))
+    .where(inputs.c.input_id == text("input"), inputs.c.outcome == literal_column("0"))
     .values(
         outcome=given(inputs.c.outcome),
         answer=given(inputs.c.answer),
@@ -123,8 +124,9 @@ def answer(
         raise RunNotFound("There is no such run.", run_id=run_id)
     if known is not None:
         return target
-    _refuse_settled(transaction, run_id, answers)
-    if target.state in ENDED:
+    has_ended = target.state in ENDED
+    _refuse_settled(transaction, run_id, answers, has_ended=has_ended)
+    if has_ended:
         raise RunHasEnded("The run has ended: nobody waits for this answer any more.", run_id=run_id)
     transaction.do_many(
         SETTLE,
@@ -152,18 +154,20 @@ def _check(answers: Sequence[Answer], *, answered_by: str, origin_json: str) -> 
         raise InvalidArgument("The answers name a question twice.", field="answers")
 
 
-def _refuse_settled(transaction: Transaction, run_id: str, answers: Sequence[Answer]) -> None:
+def _refuse_settled(transaction: Transaction, run_id: str, answers: Sequence[Answer], *, has_ended: bool) -> None:
+    """Refuse answers to questions that have one, and to unknown ones. What the end withdrew, the end refuses."""
     ids = [one.input_id for one in answers]
     asked = {row[0]: row for row in transaction.rows(ASKED, run=run_id, ids=transaction.list(ids))}
     for input_id in ids:
         if input_id not in asked:
             raise InputNotFound("The run never asked this question.", input_id=input_id, run_id=run_id)
-        _refuse_one(asked[input_id])
+        if not (has_ended and asked[input_id][1] == WITHDRAWN):
+            _refuse_one(asked[input_id])
 
 
 def _refuse_one(row: Row) -> None:
     input_id, outcome, answered_by, is_over = row
-    if (outcome or is_over) and outcome != InputOutcome.INPUT_OUTCOME_WITHDRAWN:
+    if outcome or is_over:
         name = InputOutcome.Name(outcome or EXPIRED).removeprefix("INPUT_OUTCOME_").lower()
         raise InputAnswered(
             f"The question is settled: {name}.", input_id=input_id, outcome=name, answered_by=answered_by or ""

@@ -82,7 +82,11 @@ class Transaction:
 
 
 class Database(Protocol):
-    """Runs operations, each in a transaction. Raises StoreUnavailable and StoreFull; then nothing was written."""
+    """Runs operations, each in a transaction.
+
+    Raises StoreFull; then nothing was written. Raises StoreUnavailable; then nothing was, unless the answer to COMMIT
+    was lost: whoever must know repeats with the same request id, or fence and seq.
+    """
 
     name: str
 

@@ -19,7 +19,7 @@ class LogRoom:
     async def append(self, batch: Sequence[Append]) -> list[AppendOutcome]:
         written = await self._database.append(lambda tx: log.append(tx, batch, self._write_log))
         if refused := [one for one in batch if one.run_id not in written]:
-            written |= await self._database.read(lambda tx: log.written_before(tx, refused))
+            written |= await self._database.append(lambda tx: log.written_before(tx, refused))
         return [AppendOutcome.WRITTEN if one.run_id in written else AppendOutcome.REFUSED for one in batch]
 
     async def read_segments(self, run_id: str, *, after_seq: int, limit: int) -> list[Segment]:
