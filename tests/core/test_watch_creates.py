@@ -161,6 +161,7 @@ async def test_refusal_of_a_create_that_was_stopped_is_told_to_nobody(core: Runn
     await gate.reached()
     await many.stop(1)
     await many.create(1, create_request("goes on"))
+    await core.until(lambda: len(core.store.calls_of("create_run")) == 2)  # so the stop before it has been heard
     gate.open()
     await many.read_created(1)
     await (await worker.take()).say_all()
