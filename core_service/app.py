@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from core_service.adapters.bus_memory import MemoryBus
+from core_service.adapters.clock_store import StoreClock
 from core_service.adapters.clock_system import SystemClock
 from core_service.adapters.store_sql import open_postgres, open_sqlite
 from core_service.adapters.webhook_sender_aiohttp import open_sender
@@ -92,6 +93,22 @@ def _open_store(settings: CoreSettings, clock: Clock, core_id: str) -> AbstractA
 
 
 @asynccontextmanager
+async def _time_of(store: Store, clock: Clock) -> AsyncIterator[Clock]:
+    """Yield the clock that the store goes by: on SQLite it is the core's own."""
+    if store.name == "sqlite":
+        yield clock
+        return
+    aligned = StoreClock(clock, store.schedules.now)
+    await aligned.align()
+    keeping = asyncio.create_task(aligned.keep_aligned(), name="clock")
+    try:
+        yield aligned
+    finally:
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+
+@asynccontextmanager
 async def serving(
     settings: CoreSettings, *, clock: Clock | None = None, wrap_store: Callable[[Store], Store] = lambda store: store
 ) -> AsyncIterator[Core]:
@@ -103,11 +120,12 @@ async def serving(
     core_id = new_id("core")
     async with (
         _open_store(settings, clock, core_id) as opened,
+        _time_of(opened, clock) as time,
         open_sender(allow_private=settings.webhook_allow_private, timeout=settings.webhook_timeout) as sender,
     ):
         store = wrap_store(opened)
         bus = MemoryBus()
-        engine = Engine(settings, store, bus, clock, sender, core_id)
+        engine = Engine(settings, store, bus, time, sender, core_id)
         server = grpc.aio.server(options=SERVER_OPTIONS)
         worker_servicer, health_servicer = _add_services(server, engine)
         port = server.add_insecure_port(f"{settings.grpc_host}:{settings.grpc_port}")
