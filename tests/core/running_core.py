@@ -289,14 +289,6 @@ class RunningCore:
         answer = await check(health_pb2.HealthCheckRequest(service=service), timeout=WAIT)
         return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
-    async def until_health(self, status: str, service: str = "") -> None:
-        """Wait until the health service says so."""
-
-        async def said() -> bool:
-            return await self.health(service) == status
-
-        await until(said)
-
     async def until_workers(self, count: int) -> None:
         """Wait until the core knows of so many connected workers."""
 
