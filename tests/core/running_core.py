@@ -84,6 +84,7 @@ class RunningCore:
         self.settings = settings
         self.sightings: list[Sighting] = []
         self.workers: list[ScriptedWorker] = []
+        self._channels: list[grpc.aio.Channel] = []
         self.watches: list[Cancellable] = []
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -121,6 +122,7 @@ class RunningCore:
     def connect(self) -> None:
         """Dial the core that runs now."""
         self.channel = grpc.aio.insecure_channel(self.core.address, options=CHANNEL_OPTIONS)
+        self._channels.append(self.channel)
         self.runs = RunServiceStub(self.channel)
         self.threads = ThreadServiceStub(self.channel)
         self.agents = AgentServiceStub(self.channel)
@@ -128,15 +130,21 @@ class RunningCore:
         self.schedules = ScheduleServiceStub(self.channel)
         self.retention = RetentionServiceStub(self.channel)
 
-    async def stop(self) -> None:
-        """Drain."""
+    async def drain(self) -> None:
+        """Stop the core; its clients are still there, and may read how their calls ended."""
         if self._task is None:
             return
         self._stop.set()
         task, self._task = self._task, None
         async with asyncio.timeout(WAIT):
             await task
-        await self.channel.close()
+
+    async def stop(self) -> None:
+        """Stop the core and its clients."""
+        await self.drain()
+        for channel in self._channels:
+            await channel.close()
+        self._channels.clear()
 
     async def hang_up(self) -> None:
         """Break all streams of workers and watchers, so that nobody has to be waited for."""

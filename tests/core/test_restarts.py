@@ -27,7 +27,7 @@ async def test_run_goes_on_after_a_restart_in_its_first_attempt(any_core: Runnin
     watch = any_core.watch(job.run_id)
     await job.say("before ")
     await job.acked()
-    stopping = asyncio.create_task(any_core.stop())
+    stopping = asyncio.create_task(any_core.drain())
     await worker.now.hears("draining")
     await job.say("meanwhile ")
     await job.acked()
@@ -81,7 +81,7 @@ async def test_draining_core_refuses_what_is_new_and_finishes_what_is_old(core: 
     many = core.watch_many()
     await many.start(1, job.run_id)
     await many.read_to(1, 2)
-    stopping = asyncio.create_task(core.stop())
+    stopping = asyncio.create_task(core.drain())
     await worker.now.hears("draining")
     assert await core.health() == "NOT_SERVING"
     assert (await core.status()).draining
@@ -215,7 +215,7 @@ async def test_watch_that_opens_while_the_core_drains_is_refused(core: RunningCo
     job = await core.started(worker)
     await job.say_all()
     gate = core.store.hold("remove_core")
-    stopping = asyncio.create_task(core.stop())
+    stopping = asyncio.create_task(core.drain())
     await worker.now.hears("draining")
     await worker.now.finish()
     await gate.reached()

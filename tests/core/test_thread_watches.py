@@ -304,7 +304,7 @@ async def test_a_draining_core_ends_the_stream_and_the_next_one_goes_on(
     resting = await follow(core).read_until_caught_up()
     job = await core.started(worker, thread_id="thr_live")
     live = await follow(core, thread_id="thr_live").read_until_caught_up()
-    stopping = asyncio.create_task(core.stop())
+    stopping = asyncio.create_task(core.drain())
     for follower in (resting, live):
         with refused(grpc.StatusCode.UNAVAILABLE, "CORE_DRAINING"):
             while True:

@@ -245,7 +245,7 @@ async def test_draining_core_refuses_new_creates_and_answers_those_under_way(cor
     await many.start(3, job.run_id)  # for its sake the stream hears of the drain at once
     await many.create(1, create_request("under way"))
     await gate.reached()
-    stopping = asyncio.create_task(core.stop())
+    stopping = asyncio.create_task(core.drain())
     await worker.now.hears("draining")
     await many.create(2, create_request("too late"))
     await many.read_until_over(2)
