@@ -130,7 +130,7 @@ class Watch(AsyncIterator[WatchBatch]):
         self.watch_id = 0
         """Its id on the stream, or that of the watch it follows; 0 while it is not served."""
         self.followers: list[Watch] | None = None
-        """For the source: watches of the same run that are served with this one."""
+        """For the source: watches of the same run that are served along with this one; see `edge/sharing.py`."""
         self.patience_until = 0.0
         """For the source: when to give up, while there is trouble."""
         self._source = source

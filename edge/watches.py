@@ -2,9 +2,7 @@
 
 Owns the stream and its re-attachment: after silence, a break or a drain it is opened again and every watch goes on
 after the newest event it has. The reader never awaits a watcher. It does not read events, nor know who watches.
-
-Watches of one run that are level with it are served as one: the first of them leads, the others follow it, and the core
-sends each event once. Whoever falls behind is on its own until it is level again.
+The core sends the events of a run once for all who are level with it (`sharing.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ import grpc
 import structlog
 
 from edge.errors import DECIDED, Refusal, refusal_of, refuse
+from edge.sharing import Sharing
 from edge.watch import NewRun, Watch
 from penstock.grpc_options import MAX_MESSAGE_BYTES
 from penstock.v1.run_service_pb2 import (
@@ -70,12 +69,7 @@ class Watches:
     def __init__(self, dial: Callable[[], WatchCall], limits: WatchLimits) -> None:
         self._dial = dial
         self._limits = limits
-        self._served: dict[int, Watch] = {}
-        """By id on the stream; followers stand with the watch that leads them."""
-        self._leaders: dict[str, Watch] = {}
-        """By run: whom a watch that is level may follow."""
-        self._level: list[Watch] = []
-        """Watches that have caught up and may follow another one of their run."""
+        self._served = Sharing()
         self._ids = itertools.count(1)
         self._outbox: deque[WatchAction] = deque()
         self._asked = asyncio.Event()
@@ -99,12 +93,12 @@ class Watches:
         await asyncio.wait([self._task])
 
     def __len__(self) -> int:
-        return sum(1 + len(watch.followers or ()) for watch in self._served.values())
+        return len(self._served)
 
     @property
     def following(self) -> int:
         """How many of them are served together with another one of their run."""
-        return len(self) - len(self._served)
+        return self._served.following
 
     def open(self, run_id: str, *, after: int) -> Watch:
         """Return a watch of the events after a seq. It is served from its first use on."""
@@ -120,63 +114,18 @@ class Watches:
         """Serve the watch after its tail. Part of `Source`."""
         watch.watch_id = next(self._ids)
         watch.patience_until = 0.0 if self.is_attached else self._patience(watch)
-        self._served[watch.watch_id] = watch
+        self._served.add(watch)
         self._send(_start_of(watch))
 
     def stop(self, watch: Watch) -> None:
         """Serve the watch no more. Part of `Source`."""
-        leader = self._served.get(watch.watch_id)
-        if leader is watch:
-            self._succeed(watch)
-        elif leader is not None and leader.followers is not None:
-            leader.followers.remove(watch)
+        if self._served.leave(watch):
+            self._send_stop(watch.watch_id)
         watch.watch_id = 0
         watch.patience_until = 0.0
 
-    def _succeed(self, leader: Watch) -> None:
-        """Let the next of those who follow lead, or have the core stop."""
-        followers, leader.followers = leader.followers, None
-        leads = self._leaders.get(leader.run_id) is leader
-        if followers:
-            successor = self._served[leader.watch_id] = followers.pop(0)
-            successor.followers = followers
-            self._leaders[leader.run_id] = successor
-            return
-        if leads:
-            del self._leaders[leader.run_id]
-        del self._served[leader.watch_id]
-        self._send(WatchAction(stop=WatchStop(watch_id=leader.watch_id)))
-
-    def _follow(self) -> None:
-        """Serve those who are level with another watch of their run together with it.
-
-        Asked after each message: one message brings all watches of a run to the same event.
-        """
-        waiting = []
-        for watch in self._level:
-            if self._served.get(watch.watch_id) is not watch:
-                continue
-            leader = self._leaders.setdefault(watch.run_id, watch)
-            if leader is watch:
-                continue
-            if leader.tail != watch.tail:
-                waiting.append(watch)
-                continue
-            self._succeed(watch)
-            watch.watch_id = leader.watch_id
-            leader.followers = [*(leader.followers or ()), watch]
-        self._level = waiting
-
-    def _over(self, watch_id: int) -> list[Watch]:
-        """Forget an id that the core serves no more. Returns who was served by it."""
-        leader = self._served.pop(watch_id)
-        if self._leaders.get(leader.run_id) is leader:
-            del self._leaders[leader.run_id]
-        served = [leader, *(leader.followers or ())]
-        leader.followers = None
-        for watch in served:
-            watch.watch_id = 0
-        return served
+    def _send_stop(self, watch_id: int) -> None:
+        self._send(WatchAction(stop=WatchStop(watch_id=watch_id)))
 
     def _send(self, action: WatchAction) -> None:
         self._outbox.append(action)
@@ -201,7 +150,7 @@ class Watches:
 
     async def _attach(self) -> grpc.aio.AioRpcError | None:
         """Serve all watches on one new stream, until it ends; return why it did, if it was not a plain end."""
-        self._outbox = deque(_start_of(watch) for watch in self._served.values())
+        self._outbox = deque(_start_of(watch) for watch in self._served)
         call = self._dial()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -243,8 +192,8 @@ class Watches:
                         self._attached()
                     for part in response.parts:
                         self._deliver(part)
-                    if self._level:
-                        self._follow()
+                    for watch_id in self._served.join():
+                        self._send_stop(watch_id)
         except TimeoutError:
             log.warning("watch stream is silent", seconds=self._limits.silence)
         except grpc.aio.AioRpcError as error:
@@ -255,7 +204,7 @@ class Watches:
         self.is_attached = True
         self.attachments += 1
         self._pause = FIRST_PAUSE
-        for watch in self._served.values():
+        for watch in self._served:
             watch.patience_until = 0.0
 
     def _detached(self, failure: grpc.aio.AioRpcError | None) -> None:
@@ -267,7 +216,7 @@ class Watches:
         if failure is not None and failure.code() in FINAL_CODES:
             self._fail_all(refusal_of(failure))
         now = asyncio.get_running_loop().time()
-        for watch in list(self._served.values()):
+        for watch in self._served:
             watch.patience_until = watch.patience_until or self._patience(watch)
             if watch.patience_until < now:
                 self._fail(watch, core_away())
@@ -275,21 +224,20 @@ class Watches:
             self._asked.set()
 
     def _deliver(self, part: WatchPart) -> None:
-        leader = self._served.get(part.watch_id)
-        if leader is None:
+        watches = self._served.served_by(part.watch_id)
+        if not watches:
             return  # stopped while this was under way
-        watches = [leader, *leader.followers] if leader.followers else (leader,)
         full = [watch for watch in watches if not watch.put(part)]
         if part.HasField("error"):
-            for watch in self._over(part.watch_id):
+            for watch in self._served.end(part.watch_id):
                 self._refused(watch, part.error)
             return
-        leader.patience_until = 0.0
+        watches[0].patience_until = 0.0
         if part.ended:
-            self._over(part.watch_id)
+            self._served.end(part.watch_id)
             return
         if part.caught_up:
-            self._level.append(leader)
+            self._served.is_level(part.watch_id)
         for watch in full:
             self.overflows += 1
             self.stop(watch)
@@ -311,11 +259,11 @@ class Watches:
             watch.patience_until = patience
 
     def _fail(self, leader: Watch, refusal: Refusal) -> None:
-        for watch in self._over(leader.watch_id):
+        for watch in self._served.end(leader.watch_id):
             watch.fail(refusal)
 
     def _fail_all(self, refusal: Refusal) -> None:
-        for watch in list(self._served.values()):
+        for watch in self._served:
             self._fail(watch, refusal)
 
 
