@@ -48,13 +48,10 @@ class CreateLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Cause:
-    """What makes a run when no client does."""
+    """What makes a run, when it is more than the wish of a client."""
 
     follow_up_of: str = ""
     due: DueTime | None = None
-
-
-_CLIENT = _Cause()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +106,11 @@ class Creates:
         self.patient_until = 0.0
         """Monotonic time until which nobody is refused for want of a worker: after a start they come back first."""
 
-    async def create(self, tenant: str, request: CreateRunRequest) -> CreateRunResponse:
-        """Create a run and start it at once if a worker is free. See RunService.CreateRun for the refusals."""
-        await self._webhooks.check(request.options.webhook_url)
-        return await self._errands.run(self._create(tenant, request))
+    async def create(self, tenant: str, request: CreateRunRequest, *, due: DueTime | None = None) -> CreateRunResponse:
+        """Create a run and start it at once if a worker is free. See RunService.CreateRun for the refusals.
 
-    async def create_scheduled(self, tenant: str, request: CreateRunRequest, due: DueTime) -> CreateRunResponse:
-        """Create the run of a schedule, and go on to its next time. Raises DueTimePassed."""
+        With `due` it is the run of a schedule, which goes on to its next time with it. Raises DueTimePassed.
+        """
         await self._webhooks.check(request.options.webhook_url)
         return await self._errands.run(self._create(tenant, request, _Cause(due=due)))
 
@@ -135,7 +130,7 @@ class Creates:
         request.options.busy_policy = ENQUEUE
         return (await self._errands.run(self._create(follow_up.tenant, request, _Cause(ended.id)))).run
 
-    async def _create(self, tenant: str, request: CreateRunRequest, cause: _Cause = _CLIENT) -> CreateRunResponse:
+    async def _create(self, tenant: str, request: CreateRunRequest, cause: _Cause) -> CreateRunResponse:
         if self.draining:
             raise CoreDraining("This core shuts down; repeat with the same request_id in a moment.")
         check_create(request)

@@ -150,7 +150,7 @@ class Schedules:
     async def _try_create(self, due: DueSchedule, time: DueTime) -> str:
         """Create the run. Returns why it was refused; empty when it was not."""
         try:
-            await self._creates.create_scheduled(due.tenant, schedules.run_request(due.schedule), time)
+            await self._creates.create(due.tenant, schedules.run_request(due.schedule), due=time)
         except (StoreUnavailable, StoreFull, CoreDraining, DueTimePassed):
             raise
         except Refusal as error:

@@ -35,18 +35,6 @@ def newest_run(up: Up) -> dict[str, object]:
     return objects(up.command("runs", "list", "--limit=1", "--json").stdout)[0]
 
 
-def start(up: Up, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*PENSTOCK, *arguments],
-        cwd=up.directory,
-        env=environment(PENSTOCK_CORE=up.core),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def read(process: subprocess.Popen[str], text: str) -> None:
     """Reads the answer up to `text`, which must come while the run goes on."""
     assert process.stdout is not None
@@ -94,7 +82,7 @@ def test_a_failed_run_has_exit_code_1_and_says_why(up: Up) -> None:
 
 
 def test_ctrl_c_cancels_the_run_and_has_exit_code_130(up: Up) -> None:
-    process = start(up, "run", "endless", "x")
+    process = up.start("run", "endless", "x")
     read(process, "working")
 
     process.send_signal(signal.SIGINT)
@@ -108,7 +96,7 @@ def test_ctrl_c_cancels_the_run_and_has_exit_code_130(up: Up) -> None:
 async def test_ctrl_c_before_the_first_event_cancels_the_run_that_is_being_made(up: Up) -> None:
     os.kill(up.pids["core"], signal.SIGSTOP)  # takes connections, and answers nothing
     try:
-        process = start(up, "run", "endless", "before anything")
+        process = up.start("run", "endless", "before anything")
         await is_connected(process, up.core)
         process.send_signal(signal.SIGINT)
     finally:
@@ -129,7 +117,7 @@ async def is_connected(process: subprocess.Popen[str], address: str) -> None:
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_end(up: Up) -> None:
-    process = start(up, "run", "stubborn", "x", "--json")
+    process = up.start("run", "stubborn", "x", "--json")
     assert process.stdout is not None
     while '"part.delta"' not in process.stdout.readline():
         pass
@@ -145,10 +133,10 @@ def test_a_second_ctrl_c_does_not_wait_for_the_end(up: Up) -> None:
 
 
 def test_watch_prints_what_was_said_and_what_follows_until_somebody_cancels(up: Up) -> None:
-    first = start(up, "run", "endless", "x")
+    first = up.start("run", "endless", "x")
     read(first, "working")
     run_id = str(newest_run(up)["id"])
-    watcher = start(up, "runs", "watch", run_id)
+    watcher = up.start("runs", "watch", run_id)
     read(watcher, "working")
 
     assert up.command("runs", "cancel", run_id).returncode == 0
@@ -159,10 +147,10 @@ def test_watch_prints_what_was_said_and_what_follows_until_somebody_cancels(up: 
 
 
 def test_ctrl_c_at_a_watch_does_not_stop_the_run(up: Up) -> None:
-    first = start(up, "run", "endless", "x")
+    first = up.start("run", "endless", "x")
     read(first, "working")
     run_id = str(newest_run(up)["id"])
-    watcher = start(up, "runs", "watch", run_id)
+    watcher = up.start("runs", "watch", run_id)
     read(watcher, "working")
 
     watcher.send_signal(signal.SIGINT)

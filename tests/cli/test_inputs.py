@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.up import BOUND, PENSTOCK, Up, environment, penstock, penstock_up
+from tests.cli.up import BOUND, Up, penstock, penstock_up
 
 AGENTS = str(Path(__file__).with_name("agents.py"))
 
@@ -40,24 +40,12 @@ class Asked:
 
 def ask(up: Up, agent: str, thread: str) -> Asked:
     """Start an agent on a thread and return once it waits for an answer."""
-    process = start(up, agent, thread)
+    process = up.start("run", agent, "x", "--thread", thread)
     assert process.stdout is not None
     assert process.stderr is not None
     assert "waits for an answer" in process.stderr.readline()
     [question] = objects(up.command("inputs", "list", "--thread", thread, "--json").stdout)
     return Asked(process, question["run_id"], question["request"]["id"])
-
-
-def start(up: Up, agent: str, thread: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*PENSTOCK, "run", agent, "x", "--thread", thread],
-        cwd=up.directory,
-        env=environment(PENSTOCK_CORE=up.core),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def asks(up: Up, thread: str) -> str:
@@ -204,7 +192,7 @@ def test_the_question_of_a_cancelled_run_is_withdrawn(up: Up) -> None:
 
 
 def test_a_run_reads_what_it_is_told(up: Up) -> None:
-    process = start(up, "walk", "walk")
+    process = up.start("run", "walk", "x", "--thread", "walk")
     assert process.stdout is not None
     assert process.stdout.read(7) == "walking"
     [run] = objects(up.command("runs", "list", "--thread", "walk", "--json").stdout)

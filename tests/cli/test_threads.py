@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_clients import AGENTS, newest_run, objects, read, start
+from tests.cli.test_clients import AGENTS, newest_run, objects, read
 from tests.cli.up import BOUND, Up, penstock, penstock_up
 
 
@@ -31,7 +31,7 @@ def shown(up: Up, thread_id: str) -> dict[str, Any]:
 
 
 def endless(up: Up, thread_id: str) -> subprocess.Popen[str]:
-    process = start(up, "run", "endless", "x", "--thread", thread_id)
+    process = up.start("run", "endless", "x", "--thread", thread_id)
     read(process, "working")
     return process
 

@@ -88,6 +88,18 @@ class Up:
         """Runs a client command against this core."""
         return penstock(*arguments, cwd=self.directory, stdin=stdin, PENSTOCK_CORE=self.core)
 
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Starts a client command against this core."""
+        return subprocess.Popen(
+            [*PENSTOCK, *arguments],
+            cwd=self.directory,
+            env=environment(PENSTOCK_CORE=self.core),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def _ready(self) -> dict[str, dict[str, int]]:
         ready: dict[str, dict[str, int]] = json.loads((self.directory / "ready.json").read_text(encoding="utf-8"))
         return ready

@@ -1,7 +1,6 @@
 """Streams through a real edge: exact frames, resumes, slow readers, restarts of the core."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -20,6 +19,7 @@ from tests.edge.frames import ACCEPT, FrameReader, read, read_on
 from tests.edge.hello_log import HEAD, beginning, delta, ending, whole
 from tests.edge.scripted_calls import Refuse
 from tests.edge.scripted_core import ScriptedCore
+from tests.edge.slow_connection import connect_slowly
 
 EVENTS = "/v1/runs/run_1/events"
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -258,12 +258,7 @@ async def test_a_slow_reader_costs_little_and_gets_every_event(core: ScriptedCor
 
 async def open_slowly(edge: Edge, path: str = EVENTS) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Ask for the stream on a connection with small buffers, and do not read."""
-    host, port = edge.address.rsplit(":", 1)
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(connection, (host, int(port)))
-    reader, writer = await asyncio.open_connection(sock=connection, limit=4096)
+    reader, writer = await connect_slowly(edge)
     writer.write(f"GET {path} HTTP/1.0\r\nHost: e\r\nAccept: text/event-stream\r\n\r\n".encode())
     return reader, writer
 

@@ -7,7 +7,6 @@ import base64
 import gc
 import json
 import os
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -32,6 +31,7 @@ from tests.edge.conftest import StartEdge
 from tests.edge.hello_log import HEAD, beginning, delta, ending, whole
 from tests.edge.scripted_calls import Refuse
 from tests.edge.scripted_core import ScriptedCore
+from tests.edge.slow_connection import connect_slowly
 from tests.golden.golden import VARIANTS
 
 PATH = "/v1/ws"
@@ -448,12 +448,7 @@ class SlowClient:
 
     @classmethod
     async def connect(cls, edge: Edge) -> SlowClient:
-        host, port = edge.address.rsplit(":", 1)
-        connection = socket.socket()
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(connection, (host, int(port)))
-        reader, writer = await asyncio.open_connection(sock=connection, limit=4096)
+        reader, writer = await connect_slowly(edge)
         key = base64.b64encode(os.urandom(16)).decode()
         head = f"GET {PATH} HTTP/1.1\r\nHost: e\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         writer.write(f"{head}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode())
